@@ -1,0 +1,198 @@
+"""Answering without a ticket: the knowledge base, the nearest service point, talk about the service itself, a person."""
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from actions.talk import Talk, TalkAction
+from bot.catalogue import Catalogue, Entry, ServicePoint
+from bot.gazetteer import distance_km
+
+NEAREST = 3
+MISSES_BEFORE_PERSON = 2
+_LEAST_LIKENESS = 0.2
+_NEAR = re.compile(r"最近|附近|就近|离我|哪[里儿]|在哪|去哪|哪个(?:地方|窗口|大厅)|走路|网点|地址")
+
+ASIDES = {
+    "greet": "utter_greet",
+    "goodbye": "utter_goodbye",
+    "thank": "utter_thank",
+    "bot_challenge": "utter_bot_challenge",
+    "ask_capability": "utter_capability",
+    "chitchat": "utter_chitchat",
+    "abuse": "utter_abuse",
+    "advertising": "utter_advertising",
+}
+
+
+class ActionAnswerQuestion(TalkAction):
+    """A question of procedure or policy: the stored answer with its hotline, or an honest "not known here"."""
+
+    action = "action_answer_question"
+
+    def act(self, talk: Talk) -> None:
+        diversion = talk.catalogue.find_diversion(talk.text)
+        if diversion and not talk.drafts:
+            talk.say(diversion.say)
+            talk.services.tickets.log_diversion(talk.conversation_id, diversion.code)
+            return
+        entry = find_entry(talk.catalogue, talk.text)
+        if entry is None and talk.asked == "near":
+            answer_nearest(talk)
+            return
+        if entry is None:
+            _answer_unknown(talk)
+        else:
+            talk.say("utter_answer", answer=entry.answer, hotline=_hotline(entry.hotline))
+        for entitlement in talk.catalogue.find_entitlements(talk.text)[:2]:
+            talk.say("utter_entitlement", tell=entitlement.tell)
+        if not talk.drafts:
+            _keep_enquiry(talk, entry)
+            if entry and entry.service and _NEAR.search(talk.text):
+                answer_nearest(talk)
+        else:
+            talk.ask_again()
+
+
+def _keep_enquiry(talk: Talk, entry: Entry | None) -> None:
+    talk.remember(
+        asked=None,
+        enquiry={"text": talk.text, "reading": talk.latest["reading"], "places": list(talk.places), "entry": entry.id if entry else None},
+    )
+
+
+def _answer_unknown(talk: Talk) -> None:
+    code = talk.latest["reading"]["categories"][0]["code"]
+    role, _, _ = talk.catalogue.route(code, None)
+    talk.say("utter_answer_unknown", hotline=_hotline(HOTLINES.get(role)), lead=talk.catalogue.department(role))
+
+
+# National service numbers of the leading roles; facts, not promises.
+HOTLINES = {
+    "公安": "12389", "交警": "12123", "人社": "12333", "劳动监察": "12333", "医保": "12393", "公积金": "12329", "税务": "12366",
+    "市场监管": "12315", "司法": "12348", "卫健": "12320", "残联": "12385", "供电": "95598", "交通": "12328", "纪委": "12388",
+    "妇联": "12338", "团委": "12355", "未保": "12355", "生态环境": "12345", "通信管理": "12300", "邮政": "12305",
+}  # fmt: skip
+
+
+def _hotline(number: str | None) -> str:
+    return f"也可以拨打 {number} 问。" if number else ""
+
+
+def answer_nearest(talk: Talk) -> None:
+    """Service points for the item last asked about, by distance; asks where the resident is when that is not known."""
+    enquiry = talk.slot("enquiry") or {}
+    entry = next((e for e in talk.catalogue.knowledge if e.id == enquiry.get("entry")), None)
+    if entry is None or entry.service is None:
+        talk.say("utter_clarify")
+        return
+    here = _whereabouts(talk)
+    if here is None:
+        talk.say("utter_ask_near")
+        talk.remember(asked="near")
+        return
+    talk.remember(asked=None)
+    points = _points_near(talk.catalogue, entry.service, here)
+    if not points:
+        talk.say("utter_services_nowhere", service=entry.service, hotline=_hotline(entry.hotline))
+        return
+    talk.say("utter_services", service=entry.service, list="\n".join(_line(point, km) for point, km in points))
+
+
+def _whereabouts(talk: Talk) -> Mapping[str, Any] | None:
+    """{"district", "lat", "lng"} from a map point, a place in this message, or the scanned place."""
+    point = talk.metadata.get("location") or talk.slot("point")
+    if point:
+        return {"lat": point["lat"], "lng": point["lng"], "district": None}
+    for span in talk.places:
+        place = talk.services.gazetteer.resolve(str(span["text"]), context=talk.text)
+        return {"lat": place.lat, "lng": place.lng, "district": place.district, "known": talk.services.gazetteer.in_home_city(place)}
+    return None
+
+
+def _points_near(catalogue: Catalogue, service: str, here: Mapping[str, Any]) -> list[tuple[ServicePoint, float | None]]:
+    able = [point for point in catalogue.services if service in point.items]
+    if here.get("lat"):
+        measured = [
+            (point, distance_km((here["lat"], here["lng"]), (point.lat, point.lng)))
+            for point in able
+            if point.lat is not None and point.lng is not None
+        ]
+        # Farther than a prefecture is wide: the resident is in another city.
+        return [(point, km) for point, km in sorted(measured, key=lambda pair: pair[1]) if km < 150][:NEAREST]
+    if not here.get("known", True):
+        return []
+    in_district = [(point, None) for point in able if point.district == here.get("district")]
+    return (in_district or [(point, None) for point in able])[:NEAREST]
+
+
+def _line(point: ServicePoint, km: float | None) -> str:
+    details = [point.address, f"约 {km:.1f} 公里" if km is not None else "", f"电话 {point.phone}" if point.phone else "", point.hours, point.materials]
+    return f"· {point.name}（{'，'.join(detail for detail in details if detail)}）"
+
+
+def find_entry(catalogue: Catalogue, text: str) -> Entry | None:
+    """The knowledge entry whose keywords all occur and whose questions are most alike; None when none is close."""
+    matching = [entry for entry in catalogue.knowledge if all(any(word in text for word in group) for group in entry.keywords)]
+    scored = [(max(_likeness(text, ask) for ask in (*entry.asks, entry.title)), len(entry.keywords), entry) for entry in matching]
+    scored = [item for item in scored if item[0] >= _LEAST_LIKENESS]
+    return max(scored, key=lambda item: (item[0], item[1]))[2] if scored else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _pairs(text: str) -> frozenset[str]:
+    kept = re.sub(r"[\W_]|请问|我想|一下|怎么|什么|哪里|可以", "", text)
+    return frozenset(kept[i : i + 2] for i in range(len(kept) - 1)) | frozenset(kept)
+
+
+def _likeness(text: str, ask: str) -> float:
+    """Share of the shorter side's characters and character pairs found in the other."""
+    first, second = _pairs(text), _pairs(ask)
+    return len(first & second) / max(1, min(len(first), len(second)))
+
+
+class ActionAnswerAside(TalkAction):
+    """Greeting, thanks, small talk, abuse, advertising, questions about the service: a short word, then back to the form."""
+
+    action = "action_answer_aside"
+
+    def act(self, talk: Talk) -> None:
+        entry = find_entry(talk.catalogue, talk.text) if talk.intent == "ask_capability" else None
+        if entry is not None:
+            talk.say("utter_answer", answer=entry.answer, hotline="")
+        else:
+            city = str(talk.catalogue.city["name"])
+            talk.say(ASIDES[talk.intent], assistant=talk.catalogue.city["assistant"], city=city)
+        talk.ask_again()
+
+
+class ActionClarify(TalkAction):
+    """Not understood: say so once; the second time in a row a person takes over."""
+
+    action = "action_clarify"
+
+    def act(self, talk: Talk) -> None:
+        misses = int(talk.slot("misses") or 0) + 1
+        if misses >= MISSES_BEFORE_PERSON:
+            call_person(talk, "utter_handover_after_misses", reason="misunderstood")
+            return
+        talk.say("utter_clarify" if re.search(r"\w", talk.text) else "utter_empty")
+        talk.remember(misses=misses)
+        talk.ask_again()
+
+
+class ActionCallPerson(TalkAction):
+    action = "action_call_person"
+
+    def act(self, talk: Talk) -> None:
+        call_person(talk, "utter_handover", reason="asked")
+
+
+def call_person(talk: Talk, response: str, *, reason: str) -> None:
+    """Queue the conversation for a person; what is being written stays as it is."""
+    before = talk.services.tickets.open_handover(talk.conversation_id, reason)
+    talk.say(response, queue=f"，前面还有 {before} 位" if before else "")
+
+

@@ -1,0 +1,67 @@
+"""Emergency before anything: the number to ring in the first sentence, then a ticket with whatever is known, and a person alerted."""
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from actions.talk import Talk, TalkAction
+from bot.petition import place_from_answer
+from bot.tickets import FINAL_STATES, Ticket
+
+_SELF = re.compile(r"我(?:也|真|就|都|已经|现在)?[^，。]{0,6}(?:不想活|活不下去|想死|想跳|要跳|准备跳|活着没|割腕|吞了|喝了)|^(?:不想活|活着没)")
+_WOMAN = re.compile(r"老婆|妻子|媳妇|女的|女人|姐|妹|闺女|女儿|家暴|丈夫|老公|男人打|男朋友")
+# Messages this close to an emergency of the same conversation belong to it.
+SAME_EMERGENCY_SECONDS = 2 * 3600
+
+
+class ActionReportEmergency(TalkAction):
+    action = "action_report_emergency"
+
+    def act(self, talk: Talk) -> None:
+        urgency = talk.latest["reading"]["urgency"]
+        talk.say_text(talk.catalogue.emergency(_kind(talk, urgency.get("kind"))).say)
+        running = _running_emergency(talk)
+        if running:
+            talk.services.tickets.supplement(running.number, talk.text)
+            talk.say("utter_detail_kept", number=running.number)
+            ticket = running
+        else:
+            ticket = _file(talk)
+        talk.services.tickets.open_handover(talk.conversation_id, "emergency")
+        if ticket.petition.place is None:
+            talk.say("utter_ask_address")
+            talk.remember(asked="address")
+
+
+def _kind(talk: Talk, kind: str | None) -> str | None:
+    if kind == "suicide" and _SELF.search(talk.text):
+        return "suicide_self"
+    if kind == "violence" and _WOMAN.search(talk.text):
+        return "woman"
+    return kind
+
+
+def _running_emergency(talk: Talk) -> Ticket | None:
+    for ticket in talk.tickets():
+        age = (talk.services.now() - ticket.filed_at).total_seconds()
+        if ticket.petition.emergency and ticket.state not in FINAL_STATES and age < SAME_EMERGENCY_SECONDS:
+            return ticket
+    return None
+
+
+def _file(talk: Talk) -> Ticket:
+    """No card, no form: what is known is filed at once, together with the draft it grew out of."""
+    draft = talk.drafts[0] if talk.drafts else talk.new_draft()
+    draft = talk.extend(draft, talk.text, talk.reading, talk.places)
+    draft = replace(draft, urgency="特急", emergency=True)
+    point = talk.metadata.get("location")
+    if point and draft.place is None:
+        draft = talk.with_point(place_from_answer(draft, str(point.get("label") or "地图定位"), talk.services.gazetteer), point)
+    ticket = talk.services.tickets.open_ticket(
+        draft, request_key=f"{talk.conversation_id}:{draft.id}", conversation_id=talk.conversation_id
+    )
+    talk.say("utter_person_alerted", number=ticket.number)
+    talk.hand_over_tickets([ticket])
+    talk.drafts = talk.drafts[1:]
+    talk.remember(recent_tickets=[ticket.number, *(talk.slot("recent_tickets") or [])][:10], asked=None)
+    return ticket

@@ -1,0 +1,1 @@
+"""Minsheng: conversational intake of citizens' appeals."""

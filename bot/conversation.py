@@ -1,0 +1,301 @@
+"""One turn of a conversation: keep the message, let the assistant answer once, keep the answer. Knows no HTTP and no XML.
+
+A message is written before anything is done with it. The answer, the conversation's new state and every ticket of the turn
+are one commit, so after a crash a message is either answered with everything it caused, or not answered at all and will be:
+by the client's retry with the same message id, or by recover().
+"""
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import Row
+from sqlalchemy.exc import IntegrityError
+
+from bot.assistant import Assistant, AssistantError, Bubble, Turn
+from bot.db import StorageError, conversations, inbound_messages, iso, notices, reading, transaction
+from bot.services import Services
+
+logger = logging.getLogger(__name__)
+
+MAX_TEXT = 4000
+_STRIPES = 1024
+_CONFLICT_RETRIES = 5
+# A message that fails this often would fail for ever; a person gets it, and the resident an honest word.
+_MAX_FAILURES = 3
+
+APOLOGY_STORAGE = "系统暂时记不下来，您的话还没有登记。请过几分钟再发一次；紧急情况请直接拨打 110、119、120。"
+APOLOGY_FAILURE = "我这边出了点问题，没能处理好这句话。已经转给工作人员查看，您也可以换个说法再说一次，或拨打 12345。"
+
+
+@dataclass(frozen=True)
+class InboundMessage:
+    """One message as any channel delivers it. `message_id` is unique within the sender's conversation."""
+
+    channel: str  # web | api | wechat
+    sender: str
+    message_id: str
+    text: str = ""
+    kind: str = "text"  # text | location | picture | scene
+    account: str = ""
+    location: Mapping[str, Any] | None = None
+    scene: str | None = None
+    attachment: str | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    messages: tuple[Bubble, ...] = ()
+    tickets: tuple[Mapping[str, Any], ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"messages": [bubble.as_dict() for bubble in self.messages], "tickets": [dict(t) for t in self.tickets]}
+
+
+def reply_from_dict(data: Mapping[str, Any]) -> Reply:
+    return Reply(tuple(Bubble.from_dict(message) for message in data["messages"]), tuple(data["tickets"]))
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A message that is safely stored; `reply` is there when it was answered before."""
+
+    row_id: int
+    conversation_id: str
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True)
+class HistoryItem:
+    """One bubble of the past, for a page that was reloaded. `id` grows with time."""
+
+    id: str
+    sender: str  # resident | bot
+    text: str
+    at: str
+    buttons: tuple[Mapping[str, str], ...] = ()
+    attachment: str | None = None
+
+
+@dataclass
+class Conversations:
+    services: Services
+    assistant: Assistant
+    _locks: list[threading.Lock] = field(default_factory=lambda: [threading.Lock() for _ in range(_STRIPES)])
+    _failures: dict[int, int] = field(default_factory=dict)
+
+    def conversation_id(self, channel: str, sender: str, account: str = "") -> str:
+        return self.services.vault.pseudonym(channel, account, sender)
+
+    def respond(self, message: InboundMessage) -> Reply:
+        """Receive and answer in one go. Raises StorageError when the message could not be kept."""
+        receipt = self.receive(message)
+        return receipt.reply or self.answer(receipt)
+
+    def receive(self, message: InboundMessage) -> Receipt:
+        """Store a message, or find it when it came before. After this returns nothing about it can be lost."""
+        conversation_id = self.conversation_id(message.channel, message.sender, message.account)
+        stored = self._find(conversation_id, message.message_id)
+        if stored is None:
+            try:
+                return Receipt(self._store(conversation_id, message), conversation_id)
+            except IntegrityError:  # the same message arrived twice at the same moment
+                stored = self._find(conversation_id, message.message_id)
+                assert stored is not None
+        return Receipt(stored.id, conversation_id, self._reply_of(stored))
+
+    def answer(self, receipt: Receipt) -> Reply:
+        """The reply to a stored message; waits for an attempt already under way. Never raises for a failing assistant."""
+        with self._lock(receipt.conversation_id):
+            for row in self._unanswered_up_to(receipt):
+                reply = self._take_turn(row)
+            return reply if row.id == receipt.row_id else self._stored_reply(receipt.row_id)
+
+    def recover(self, *, older_than: timedelta) -> list[tuple[Receipt, InboundMessage, Reply]]:
+        """Answer messages that a crash left unanswered; the channel decides how to deliver what is returned."""
+        limit = iso(self.services.now() - older_than)
+        with reading(self.services.engine) as connection:
+            rows = connection.execute(
+                select(inbound_messages)
+                .where(inbound_messages.c.answered_at.is_(None), inbound_messages.c.received_at < limit)
+                .order_by(inbound_messages.c.id)
+                .limit(200)
+            ).fetchall()
+        answered = []
+        for row in rows:
+            receipt = Receipt(row.id, row.conversation_id)
+            answered.append((receipt, self._message_of(row), self.answer(receipt)))
+        return answered
+
+    def history(self, conversation_id: str, *, limit: int = 60) -> list[HistoryItem]:
+        """The last turns and notices, oldest first."""
+        with reading(self.services.engine) as connection:
+            turns = connection.execute(
+                select(inbound_messages)
+                .where(inbound_messages.c.conversation_id == conversation_id)
+                .order_by(inbound_messages.c.id.desc())
+                .limit(limit)
+            ).fetchall()
+            told = connection.execute(
+                select(notices).where(notices.c.conversation_id == conversation_id).order_by(notices.c.id.desc()).limit(limit)
+            ).fetchall()
+        items = [item for row in reversed(turns) for item in self._items_of(row)]
+        items += [HistoryItem(f"n{row.id}", "bot", str(self.services.vault.open(row.text)), row.created_at) for row in reversed(told)]
+        return sorted(items, key=lambda item: item.at)
+
+    # -- one turn -------------------------------------------------------------------------------------------------
+
+    def _take_turn(self, row: Row) -> Reply:
+        message = self._message_of(row)
+        for _ in range(_CONFLICT_RETRIES):
+            state, version = self._state_of(row.conversation_id)
+            try:
+                return self._commit_turn(row, message, state, version)
+            except _Conflict as conflict:
+                if conflict.reply is not None:
+                    return conflict.reply
+            except StorageError:
+                return Reply((Bubble(APOLOGY_STORAGE),))  # not stored: the same message id may be sent again
+            except AssistantError:
+                logger.exception("turn failed", extra={"conversation": row.conversation_id})
+                return self._give_up(row)
+        raise StorageError("conversation kept changing under this turn")
+
+    def _commit_turn(self, row: Row, message: InboundMessage, state: Mapping[str, Any] | None, version: int) -> Reply:
+        """Understand outside the transaction (slow, pure), act and store inside one (short)."""
+        prepared = self.assistant.prepare(
+            Turn(
+                conversation_id=row.conversation_id,
+                text=message.text,
+                kind=message.kind,
+                metadata={
+                    "message_id": f"{row.conversation_id}:{row.message_id}",
+                    "source": "wechat" if message.channel == "wechat" else "web",
+                    "location": message.location,
+                    "scene": message.scene,
+                    "attachment": message.attachment,
+                },
+                state=state,
+            )
+        )
+        with transaction(self.services.engine) as connection:
+            news = [] if message.channel == "web" else self.services.tickets.take_notices(row.conversation_id)
+            result = prepared.run()
+            reply = Reply((*map(Bubble, news), *result.bubbles), result.tickets)
+            now = iso(self.services.now())
+            changed = connection.execute(
+                update(conversations)
+                .where(conversations.c.id == row.conversation_id, conversations.c.version == version)
+                .values(state=self.services.vault.seal(result.state), version=version + 1, updated_at=now)
+            )
+            if changed.rowcount != 1:
+                raise _Conflict
+            answered = connection.execute(
+                update(inbound_messages)
+                .where(inbound_messages.c.id == row.id, inbound_messages.c.answered_at.is_(None))
+                .values(reply=self.services.vault.seal(reply.as_dict()), answered_at=now)
+            )
+            if answered.rowcount != 1:
+                raise _Conflict(self._stored_reply(row.id))
+        return reply
+
+    def _give_up(self, row: Row) -> Reply:
+        """After repeated failure the message goes to a person; before that a later retry may still succeed."""
+        reply = Reply((Bubble(APOLOGY_FAILURE),))
+        self._failures[row.id] = self._failures.get(row.id, 0) + 1
+        if self._failures[row.id] >= _MAX_FAILURES:
+            with transaction(self.services.engine) as connection:
+                self.services.tickets.open_handover(row.conversation_id, "assistant_failed")
+                connection.execute(
+                    update(inbound_messages)
+                    .where(inbound_messages.c.id == row.id)
+                    .values(reply=self.services.vault.seal(reply.as_dict()), answered_at=iso(self.services.now()))
+                )
+        return reply
+
+    # -- rows -----------------------------------------------------------------------------------------------------
+
+    def _store(self, conversation_id: str, message: InboundMessage) -> int:
+        now = iso(self.services.now())
+        with transaction(self.services.engine) as connection:
+            known = connection.execute(select(conversations.c.id).where(conversations.c.id == conversation_id)).first()
+            if known is None:
+                sealed = self.services.vault.seal({"sender": message.sender, "account": message.account})
+                connection.execute(
+                    conversations.insert().values(
+                        id=conversation_id, channel=message.channel, sender=sealed, version=0, created_at=now, updated_at=now
+                    )
+                )
+            result = connection.execute(
+                inbound_messages.insert().values(
+                    conversation_id=conversation_id,
+                    message_id=message.message_id,
+                    body=self.services.vault.seal(asdict(message)),
+                    received_at=now,
+                )
+            )
+            return int(result.inserted_primary_key[0])
+
+    def _find(self, conversation_id: str, message_id: str) -> Row | None:
+        with reading(self.services.engine) as connection:
+            return connection.execute(
+                select(inbound_messages).where(
+                    inbound_messages.c.conversation_id == conversation_id, inbound_messages.c.message_id == message_id
+                )
+            ).first()
+
+    def _unanswered_up_to(self, receipt: Receipt) -> Sequence[Row]:
+        """This message and earlier ones of the same resident that still wait: turns keep the order they were said in."""
+        with reading(self.services.engine) as connection:
+            rows = connection.execute(
+                select(inbound_messages)
+                .where(inbound_messages.c.conversation_id == receipt.conversation_id, inbound_messages.c.id <= receipt.row_id)
+                .where((inbound_messages.c.answered_at.is_(None)) | (inbound_messages.c.id == receipt.row_id))
+                .order_by(inbound_messages.c.id)
+            ).fetchall()
+        waiting = [row for row in rows if row.answered_at is None]
+        return waiting or rows[-1:]
+
+    def _stored_reply(self, row_id: int) -> Reply:
+        with reading(self.services.engine) as connection:
+            row = connection.execute(select(inbound_messages).where(inbound_messages.c.id == row_id)).one()
+        return self._reply_of(row) or Reply((Bubble(APOLOGY_STORAGE),))
+
+    def _state_of(self, conversation_id: str) -> tuple[Mapping[str, Any] | None, int]:
+        with reading(self.services.engine) as connection:
+            row = connection.execute(select(conversations).where(conversations.c.id == conversation_id)).one()
+        return (self.services.vault.open(row.state) if row.state else None), row.version
+
+    def _message_of(self, row: Row) -> InboundMessage:
+        return InboundMessage(**self.services.vault.open(row.body))
+
+    def _reply_of(self, row: Row) -> Reply | None:
+        return reply_from_dict(self.services.vault.open(row.reply)) if row.reply else None
+
+    def _items_of(self, row: Row) -> list[HistoryItem]:
+        message = self._message_of(row)
+        said = HistoryItem(f"r{row.id}", "resident", message.text, row.received_at, attachment=message.attachment)
+        reply = self._reply_of(row)
+        answers = [
+            HistoryItem(f"b{row.id}.{number}", "bot", bubble.text, row.answered_at, tuple(button.as_dict() for button in bubble.buttons))
+            for number, bubble in enumerate(reply.messages if reply else ())
+        ]
+        return [said, *answers]
+
+    def _lock(self, conversation_id: str) -> threading.Lock:
+        return self._locks[int(conversation_id[:8], 16) % _STRIPES]
+
+
+class _Conflict(Exception):
+    """Another process changed the conversation, or answered the message, while this turn was thinking."""
+
+    def __init__(self, reply: Reply | None = None) -> None:
+        super().__init__("conflict")
+        self.reply = reply
+
+

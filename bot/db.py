@@ -1,0 +1,334 @@
+"""Tables, engine and transactions. Knows SQL and nothing of tickets or chat.
+
+SQLite (WAL) and PostgreSQL are both first-class. Everything that changes together is written inside one `transaction()`;
+a nested call joins the transaction already open in this context, which is how a whole chat turn (reply, conversation,
+ticket, outbox) becomes one commit.
+"""
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    create_engine,
+    event,
+)
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from bot.settings import PROJECT_ROOT, Settings
+
+metadata = MetaData()
+
+# Times are UTC ISO-8601 text with microseconds: they sort as text and mean the same in both databases.
+conversations = Table(
+    "conversation",
+    metadata,
+    Column("id", String(64), primary_key=True),  # keyed hash of channel, account and sender: safe to log
+    Column("channel", String(16), nullable=False),
+    Column("sender", LargeBinary, nullable=False),  # encrypted openid or browser id, needed to push messages
+    Column("state", LargeBinary),  # encrypted slots of the dialogue
+    Column("version", Integer, nullable=False, default=0),
+    Column("created_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+)
+
+inbound_messages = Table(
+    "inbound_message",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("conversation_id", String(64), nullable=False),
+    Column("message_id", String(200), nullable=False),
+    Column("body", LargeBinary, nullable=False),  # encrypted InboundMessage
+    Column("reply", LargeBinary),  # encrypted Reply; NULL = not answered yet
+    Column("delivery", String(16)),  # WeChat: passive | pushing | pushed | pending
+    Column("received_at", String(32), nullable=False),
+    Column("answered_at", String(32)),
+    UniqueConstraint("conversation_id", "message_id", name="uq_inbound_message"),
+    Index("ix_inbound_unanswered", "answered_at", "received_at"),
+)
+
+tickets = Table(
+    "ticket",
+    metadata,
+    Column("number", String(20), primary_key=True),
+    Column("request_key", String(120), nullable=False, unique=True),
+    Column("conversation_id", String(64), index=True),
+    Column("token_digest", String(64), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("request_type", String(8), nullable=False),
+    Column("category_code", String(12), nullable=False),
+    Column("urgency", String(8), nullable=False),
+    Column("emergency", Boolean, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("petition", LargeBinary, nullable=False),  # encrypted Petition: description, place, reporter
+    Column("place_key", String(200), index=True),
+    Column("cluster", String(20), index=True),  # number of the first ticket on the same matter at the same place
+    Column("lead_department", String(80), nullable=False),
+    Column("co_departments", Text, nullable=False),
+    Column("due_at", String(32)),
+    Column("filed_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    Column("status_at", String(32)),  # `at` of the newest status event, to ignore late older ones
+    Column("status_department", String(80)),
+    Column("service_request_id", String(120)),
+    Index("ix_ticket_filed", "filed_at"),
+)
+
+ticket_events = Table(
+    "ticket_event",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("ticket_number", String(20), ForeignKey("ticket.number"), nullable=False, index=True),
+    Column("kind", String(24), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("actor", String(40), nullable=False),
+    Column("department", String(80)),
+    Column("note", LargeBinary),  # encrypted: residents write phone numbers into notes
+)
+
+ticket_days = Table(
+    "ticket_day",
+    metadata,
+    Column("day", String(8), primary_key=True),
+    Column("last", Integer, nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", String(40), primary_key=True),  # the webhook-id and idempotency key
+    Column("position", Integer, nullable=False),  # order within the ticket
+    Column("ticket_number", String(20), ForeignKey("ticket.number"), nullable=False, index=True),
+    Column("type", String(24), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("state", String(12), nullable=False),  # pending | delivered | parked
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", String(32), nullable=False),
+    Column("lease_until", String(32)),
+    Column("lease_owner", String(40)),
+    Column("last_error", Text),
+    Column("created_at", String(32), nullable=False),
+    Column("delivered_at", String(32)),
+    Index("ix_outbox_due", "state", "next_attempt_at"),
+    UniqueConstraint("ticket_number", "position", name="uq_outbox_position"),
+)
+
+outbox_attempts = Table(
+    "outbox_attempt",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("outbox_id", String(40), ForeignKey("outbox.id"), nullable=False, index=True),
+    Column("at", String(32), nullable=False),
+    Column("outcome", Text, nullable=False),
+)
+
+webhooks_seen = Table(
+    "webhook_seen",
+    metadata,
+    Column("id", String(120), primary_key=True),
+    Column("at", String(32), nullable=False, index=True),
+)
+
+notices = Table(
+    "notice",  # what the resident is to hear at the next opportunity
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("conversation_id", String(64), nullable=False, index=True),
+    Column("ticket_number", String(20)),
+    Column("text", LargeBinary, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("delivered_at", String(32)),
+)
+
+attachments = Table(
+    "attachment",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("conversation_id", String(64), nullable=False, index=True),
+    Column("ticket_number", String(20), index=True),
+    Column("media_type", String(60), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+sandbox_deliveries = Table(
+    "sandbox_delivery",  # the stand-in dispatch system's inbox, used while DISPATCH_URL is empty
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("ticket_number", String(20), nullable=False, index=True),
+    Column("type", String(24), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("received_at", String(32), nullable=False),
+)
+
+handovers = Table(
+    "handover",  # conversations waiting for, or held by, a person
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("conversation_id", String(64), nullable=False, index=True),
+    Column("reason", String(40), nullable=False),
+    Column("opened_at", String(32), nullable=False),
+    Column("closed_at", String(32)),
+)
+
+diversions = Table(
+    "diversion",  # what the service may not take, told the right way to go; counted, never lost
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("conversation_id", String(64), nullable=False),
+    Column("reason_code", String(40), nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
+users = Table(
+    "staff_user",
+    metadata,
+    Column("username", String(40), primary_key=True),
+    Column("password_hash", String(200), nullable=False),
+    Column("role", String(12), nullable=False),
+    Column("districts", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+models = Table(
+    "model",
+    metadata,
+    Column("version", String(60), primary_key=True),
+    Column("state", String(12), nullable=False),  # candidate | promoted | retired
+    Column("trained_at", String(32), nullable=False),
+    Column("promoted_at", String(32)),
+    Column("metrics", Text, nullable=False),
+)
+
+annotations = Table(
+    "annotation",  # append-only: labels given by people, with their source
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("text", LargeBinary, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("author", String(40), nullable=False),
+    Column("source", String(40), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("weight", Float, nullable=False, default=1.0),
+)
+
+
+class StorageError(Exception):
+    """The database cannot take a write right now (disk full, locked, unreachable). Nothing was half written."""
+
+
+def iso(moment: datetime) -> str:
+    """UTC ISO-8601 with microseconds, the only form in which times are stored."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds")
+
+
+def parse_iso(text: str) -> datetime:
+    """The inverse of iso(); also reads a trailing Z and offsets. Raises ValueError; a time without a zone is refused."""
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        raise ValueError(f"time without a zone: {text}")
+    return moment.astimezone(timezone.utc)
+
+
+def open_engine(settings: Settings) -> Engine:
+    """An engine for the configured database. Does not create tables: see migrate()."""
+    url = settings.sqlalchemy_url
+    if url.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False}, poolclass=QueuePool, pool_size=20, max_overflow=80)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    else:
+        engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=30)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # IMMEDIATE: a transaction that reads first and writes later must not fail half-way with SQLITE_BUSY.
+    read_only = connection.get_execution_options().get("read_only")
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+_current: contextvars.ContextVar[Connection | None] = contextvars.ContextVar("minsheng_transaction", default=None)
+# SQLite lets one writer in; waiting on a lock in this process is fair and instant, its busy handler sleeps instead.
+_sqlite_writer = threading.Lock()
+
+
+@contextlib.contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One atomic write. Joins the transaction already open in this context. Raises StorageError when storage fails."""
+    joined = _current.get()
+    if joined is not None:
+        yield joined
+        return
+    guard = _sqlite_writer if engine.dialect.name == "sqlite" else contextlib.nullcontext()
+    with guard:
+        try:
+            with engine.begin() as connection:
+                token = _current.set(connection)
+                try:
+                    yield connection
+                finally:
+                    _current.reset(token)
+        except OperationalError as error:
+            # str(error) would carry the statement's parameters, which hold personal data.
+            raise StorageError(str(error.orig)) from error
+
+
+@contextlib.contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A consistent read that takes no write lock; sees the open transaction's own writes when there is one."""
+    joined = _current.get()
+    if joined is not None:
+        yield joined
+        return
+    try:
+        with engine.connect().execution_options(read_only=True) as connection:
+            yield connection
+    except OperationalError as error:
+        raise StorageError(str(error.orig)) from error
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the database to the newest schema; safe to run from several processes at once."""
+    config = Config()
+    config.set_main_option("script_location", str(PROJECT_ROOT / "bot" / "migrations"))
+    config.set_main_option("sqlalchemy.url", settings.sqlalchemy_url.replace("%", "%%"))
+    command.upgrade(config, "head")
+
+
+def is_writable(engine: Engine) -> bool:
+    try:
+        with transaction(engine) as connection:
+            connection.execute(webhooks_seen.delete().where(webhooks_seen.c.id == ""))
+        return True
+    except (StorageError, SQLAlchemyError):
+        return False

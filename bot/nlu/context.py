@@ -1,0 +1,206 @@
+"""What a message means at this point of the talk: the trained intent, corrected by what was asked and by fixed phrases.
+
+Pure rules over the tracker; the last component of the pipeline, so that Rasa's rules see the corrected intent.
+"""
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rasa.engine.graph import ExecutionContext, GraphComponent
+from rasa.engine.recipes.default_recipe import DefaultV1Recipe
+from rasa.engine.storage.resource import Resource
+from rasa.engine.storage.storage import ModelStorage
+from rasa.shared.core.trackers import DialogueStateTracker
+from rasa.shared.nlu.constants import INTENT, TEXT
+from rasa.shared.nlu.training_data.message import Message
+
+from bot.nlu.text import fold
+
+DRAFTS, ASKED, RECENT_TICKETS = "drafts", "asked", "recent_tickets"
+FALLBACK, EMERGENCY, REPORT = "nlu_fallback", "report_emergency", "report_problem"
+
+# Titles of our own buttons and the set phrases residents know; an exact hit needs no model.
+PHRASES = {
+    "affirm": "确认 确认提交 提交 对 对的 是 是的 没错 好 好的 可以 行 嗯 ok 👌 确认登记 确定 没问题 全部提交 嗯嗯 对对 好嘞 中 要得",
+    "modify": "修改 改一下 我要修改 不对 有误 有问题",
+    "anonymous": "匿名 匿名提交 匿名登记",
+    "confidential": "保密 保密提交",
+    "split_yes": "分开登记 分开 分开办 两件分开",
+    "split_no": "合成一件 合并 一起办 不用分 合在一起",
+    "cancel": "取消 算了 不报了 不投诉了 取消登记 不登记了",
+    "ask_progress": "进度 查进度 查询进度 办到哪了 查一下进度",
+    "supplement": "补充情况 补充 我要补充 补充说明",
+    "urge": "催办 催一下 催一催",
+    "withdraw": "撤回 撤回工单 确定撤回 撤销工单",
+    "keep": "不撤 不撤回 先不撤",
+    "ask_human": "转人工 人工 人工客服 人工服务 转人工服务",
+    "no_phone": "不留 不留电话 不用留 不方便留",
+    "file_enquiry": "登记 登记咨询 我要登记",
+    "ask_capability": "帮助 功能 怎么用 你能做什么 ?",
+    "greet": "你好 您好 在吗 hi hello 喂",
+    "thank": "谢谢 谢谢你 多谢 感谢 谢了",
+}
+_EXACT = {phrase: intent for intent, phrases in PHRASES.items() for phrase in phrases.split()}
+_EDGES = re.compile(r"^[\s，。！？,.!?~～、…]+|[\s，。！？,.!?~～、…啊呀吧哈呢哦噢]+$")
+
+CANCEL_CUE = re.compile(r"算了|不(?:投诉|举报|反映|报|说|登记|提|告|弄|办|咨询)了|别(?:登记|提交|报|记|弄)|不用(?:登记|提交|处理|你们|报|管|办)了?|取消|撤(?:了|掉|销|回)吧?|当我没说")
+PROGRESS_CUE = re.compile(r"怎么样了|咋样了|进度|到哪(?:一?步|了|里了)|(?:有|出)?结果(?:了)?(?:没|吗|么|呢)|处理(?:完|好|得怎么样|到哪|了)(?:没|吗|了吗)|办(?:完|好|得怎么样|到哪)(?:了)?(?:没|吗|么)?|啥情况了|受理(?:了)?没|派(?:单|出去)(?:了)?没")
+EARLIER_CUE = re.compile(r"上次|上回|之前|前几天|那天|昨天|前天|上周|以前|上个月|工单|单号|我报的|我反映的|我提的|那个单")
+TICKET_NUMBER = re.compile(r"(?<!\d)(20\d{6})[-－—]?(\d{4})(?!\d)")
+PHONE = re.compile(r"(?<!\d)(?:1[3-9]\d[\s-]?\d{4}[\s-]?\d{4}|0\d{2,3}[\s-]?\d{7,8}|\d{7,8})(?!\d)")
+QUESTION = re.compile(r"[?？]|吗|么$|呢$|怎么|咋|如何|哪里|哪儿|在哪|几点|多少|多久|什么|啥|能不能|可不可以|有没有|是不是|要不要|需不需要|行不行")
+_CONTENT = re.compile(r"[\w]")
+
+# These speak to the service itself and are answered in passing, whatever the form asked.
+ASIDES = frozenset({"greet", "goodbye", "thank", "bot_challenge", "ask_capability", "chitchat", "abuse", "advertising"})
+ABOUT_TICKETS = frozenset({"ask_progress", "urge", "withdraw", "supplement"})
+
+
+@dataclass(frozen=True)
+class Situation:
+    """The part of the conversation that decides what a message means."""
+
+    asked: str | None
+    has_draft: bool
+    has_tickets: bool
+
+
+def situation_of(tracker: DialogueStateTracker) -> Situation:
+    return Situation(
+        tracker.get_slot(ASKED) if ASKED in tracker.slots else None,
+        bool(DRAFTS in tracker.slots and tracker.get_slot(DRAFTS)),
+        bool(RECENT_TICKETS in tracker.slots and tracker.get_slot(RECENT_TICKETS)),
+    )
+
+
+def draft_text(tracker: DialogueStateTracker) -> str:
+    """What the resident has said so far of the petition being written; empty when there is none."""
+    drafts = tracker.get_slot(DRAFTS) if DRAFTS in tracker.slots else None
+    return "\n".join(drafts[0].get("texts", [])) if drafts and len(drafts) == 1 else ""
+
+
+@DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=False)
+class ContextResolver(GraphComponent):
+    """Replaces the intent's name where the situation knows better; the trained ranking stays as it was."""
+
+    @classmethod
+    def create(
+        cls, config: dict[str, Any], model_storage: ModelStorage, resource: Resource, execution_context: ExecutionContext
+    ) -> ContextResolver:
+        return cls()
+
+    def process(self, messages: list[Message], tracker: DialogueStateTracker) -> list[Message]:
+        situation = situation_of(tracker)
+        for message in messages:
+            # Actions need what the channel knows (source, map point, scene); Rasa leaves it out of the parse by itself.
+            message.set("metadata", message.get("metadata") or {}, add_to_output=True)
+            intent = message.get(INTENT) or {}
+            if not message.get("intent_ranking"):  # set by a payload
+                continue
+            name = resolve_intent(message.get(TEXT) or "", message.get("intent_ranking"), message.data, situation)
+            if name != intent.get("name"):
+                message.set(INTENT, {"name": name, "confidence": intent.get("confidence", 0.0)}, add_to_output=True)
+        return messages
+
+
+def phrase_intent(text: str) -> str | None:
+    return _EXACT.get(_EDGES.sub("", fold(text)))
+
+
+def resolve_intent(text: str, ranking: Sequence[Mapping[str, Any]], parse: Mapping[str, Any], situation: Situation) -> str:
+    """The intent that Rasa's rules are to see. `parse` holds `reading` and `place_spans`."""
+    if not _CONTENT.search(text):
+        return phrase_intent(text) or FALLBACK
+    exact = phrase_intent(text)
+    if exact:
+        return _exact_in_situation(exact, situation)
+    if parse["reading"]["urgency"]["emergency"]:
+        return EMERGENCY
+    name, confidence = str(ranking[0]["name"]), float(ranking[0]["confidence"])
+    if situation.has_draft:
+        return _while_writing(text, name, confidence, parse, situation)
+    return _otherwise(text, name, confidence, parse, situation)
+
+
+def _exact_in_situation(intent: str, situation: Situation) -> str:
+    if intent == "affirm" and situation.asked == "split":
+        return "split_yes"
+    if intent == "affirm" and situation.asked == "withdraw":
+        return "withdraw"
+    if intent == "cancel" and not situation.has_draft and situation.asked in ("phone", "rating"):
+        return "no_phone"
+    return intent
+
+
+def _while_writing(text: str, name: str, confidence: float, parse: Mapping[str, Any], situation: Situation) -> str:
+    if CANCEL_CUE.search(text) and (name in ("cancel", "withdraw", "deny") or len(text) < 30) and not _has_matter(parse, 0.75):
+        return "cancel"
+    if situation.asked == "split":
+        if name in ("split_yes", "affirm") or re.search(r"分开|分别|两[个件]|各", text):
+            return "split_yes"
+        if name in ("split_no", "deny") or re.search(r"合|一起|一件", text):
+            return "split_no"
+        return "inform"
+    if situation.asked == "confirm":
+        if name in ("affirm", "modify", "deny", "anonymous", "confidential") and (confidence > 0.4 or len(text) <= 12):
+            return "modify" if name == "deny" else name
+        if re.match(r"^(?:不是|不对|错了)", fold(text)):
+            return "modify"
+    if TICKET_NUMBER.search(text):
+        return name if name in ABOUT_TICKETS else "ask_progress"
+    if name in ("ask_human", "anonymous", "confidential") and confidence > 0.5:
+        return name
+    if parse["place_spans"] and situation.asked == "location" and name not in ("ask_human", "cancel"):
+        return "inform"
+    if name in ASIDES and confidence > 0.5 and not _has_matter(parse, 0.8):
+        return name
+    if name == "ask_progress" and confidence > 0.6 and situation.has_tickets and EARLIER_CUE.search(text):
+        return name
+    if name == "ask_info" and confidence > 0.6 and QUESTION.search(text) and situation.asked != "confirm" and not parse["place_spans"]:
+        return name
+    return "inform"
+
+
+def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any], situation: Situation) -> str:
+    if situation.asked in ("phone", "address", "rating", "withdraw", "note") and (name in _ANSWERS or len(text) <= 12 or name == "inform"):
+        resolved = _answer_after_filing(text, name, situation)
+        if resolved:
+            return resolved
+    if TICKET_NUMBER.search(text):
+        return name if name in ABOUT_TICKETS else "ask_progress"
+    if name == "ask_progress" and not (PROGRESS_CUE.search(text) or EARLIER_CUE.search(text)) and _has_matter(parse, 0.6):
+        return REPORT
+    if name in ("supplement", "urge") and not situation.has_tickets and not EARLIER_CUE.search(text) and _has_matter(parse, 0.5):
+        return REPORT
+    if name in ("anonymous", "confidential", "ask_human", "modify", "dissatisfied", "satisfied", "deny", "no_phone", "split_yes", "split_no") and _has_matter(parse, 0.5) and len(text) > 12:
+        return REPORT
+    if name in ("affirm", "deny", "split_yes", "split_no", "no_phone", "modify", "satisfied", "dissatisfied", "cancel") and not situation.asked:
+        return "thank" if name in ("affirm", "satisfied") else FALLBACK if name != "cancel" else "cancel"
+    if name == "inform":
+        return REPORT if _has_matter(parse, 0.45) and len(text) > 6 else "inform"
+    if confidence < 0.25 and not _has_matter(parse, 0.4):
+        return FALLBACK
+    return name
+
+
+_ANSWERS = frozenset({"inform", "deny", "affirm", "no_phone", "satisfied", "dissatisfied", "withdraw", "anonymous", "cancel", "supplement"})
+
+
+def _answer_after_filing(text: str, name: str, situation: Situation) -> str | None:
+    if situation.asked == "phone":
+        if PHONE.search(fold(text)):
+            return "inform"
+        return "no_phone" if name in ("no_phone", "deny", "anonymous", "cancel") else "inform" if name == "inform" else None
+    if situation.asked == "rating":
+        return name if name in ("satisfied", "dissatisfied") else None
+    if situation.asked == "withdraw":
+        return "withdraw" if name in ("withdraw", "affirm") else "keep" if name in ("deny", "cancel") else None
+    return "inform" if name in ("inform", "supplement", "affirm", "deny") else None
+
+
+def _has_matter(parse: Mapping[str, Any], least: float) -> bool:
+    """Whether the text plainly names a matter of some category."""
+    return float(parse["reading"]["first_level_confidence"]) >= least

@@ -1,0 +1,42 @@
+"""Which words carry a decision: spans of the text whose features speak most for the chosen class."""
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bot.nlu.features import FIRST_MARK, PAIR_MARK, WORD_MARK, Row, Vectorizer, words_of
+from bot.nlu.linear import LinearReader
+from bot.nlu.text import fold
+
+MAX_SPANS = 5
+_MARKS = re.compile(f"[{WORD_MARK}{PAIR_MARK}{FIRST_MARK}]")
+
+
+def evidence_spans(
+    text: str, tokens: Sequence[str], vectorizer: Vectorizer, reader: LinearReader, row: Row, label: str
+) -> list[dict[str, Any]]:
+    """Up to five non-overlapping word spans with their share of the score for `label`, heaviest first."""
+    share = dict(reader.contributions(row, label))
+    folded = fold(text)
+    weight = np.zeros(len(text) + 1, np.float32)
+    for token in set(tokens):
+        value = share.get(vectorizer.vocabulary.get(token, -1), 0.0)
+        pieces = [piece for piece in _MARKS.split(token) if piece]
+        for piece in pieces:
+            start = folded.find(piece) if value else -1
+            if start >= 0:
+                weight[start : start + len(piece)] += value / len(piece) / len(pieces)
+    spans = []
+    position = 0
+    for word in words_of(folded):
+        start = folded.find(word, position)
+        if start < 0:
+            continue
+        position = start + len(word)
+        total = float(weight[start:position].sum())
+        if total > 0 and len(word) > 1:
+            spans.append({"text": text[start:position], "start": start, "end": position, "weight": round(total, 4)})
+    return sorted(spans, key=lambda span: -span["weight"])[:MAX_SPANS]

@@ -1,0 +1,41 @@
+"""Gives Rasa the project's training texts in their own formats; rules and domain stay in Rasa's YAML."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rasa.shared.importers.rasa import RasaFileImporter
+from rasa.shared.nlu.training_data.message import Message
+from rasa.shared.nlu.training_data.training_data import TrainingData
+
+from bot.gazetteer import load_gazetteer
+from bot.nlu.corpus import PLACE_NAMES, read_corpus
+
+
+class PetitionImporter(RasaFileImporter):
+    """Rasa's file importer, with `data_dir` (relative to config.yml) read by bot.nlu.corpus."""
+
+    def __init__(
+        self,
+        config_file: str | None = None,
+        domain_path: str | None = None,
+        training_data_paths: list[str] | str | None = None,
+        data_dir: str = "nlu_data",
+        **_: Any,
+    ) -> None:
+        super().__init__(config_file, domain_path, training_data_paths)
+        root = Path(config_file).resolve().parent if config_file else Path.cwd()
+        self._data_dir = root / data_dir
+
+    def get_nlu_data(self, language: str | None = "en") -> TrainingData:
+        # The gazetteer travels as one message without text; Rasa's own lookup tables would warn that no stock component uses them.
+        names = Message(data={PLACE_NAMES: list(self._place_names())})
+        return TrainingData([*(example.to_message() for example in read_corpus(self._data_dir)), names])
+
+    def _place_names(self) -> Iterator[str]:
+        """Divisions, and the own places of every city that has a data folder: one model serves any of them."""
+        for home in sorted((self._data_dir / "cities").iterdir()):
+            city = yaml.safe_load((home / "city.yml").read_text(encoding="utf-8"))
+            yield from load_gazetteer(self._data_dir, home.name, city).lookup_elements()

@@ -1,0 +1,147 @@
+"""The component that reads what a message is about: intent, category on three levels, request type, urgency, evidence.
+
+All readers are linear over one sparse view of the text, so a message is tokenised once. When the resident is in the middle
+of describing a petition, the message is also read together with what they said before (`draft_reading`).
+"""
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rasa.engine.recipes.default_recipe import DefaultV1Recipe
+from rasa.engine.storage.resource import Resource
+from rasa.shared.core.trackers import DialogueStateTracker
+from rasa.shared.nlu.constants import INTENT, TEXT
+from rasa.shared.nlu.training_data.message import Message
+from rasa.shared.nlu.training_data.training_data import TrainingData
+
+from bot.nlu import corpus
+from bot.nlu.component import ModelPart
+from bot.nlu.context import draft_text
+from bot.nlu.evidence import evidence_spans
+from bot.nlu.features import Row, Vectorizer, tokens_of
+from bot.nlu.linear import LinearReader
+from bot.nlu.splitter import PARTS
+from bot.nlu.urgency import judge_urgency
+
+READING, DRAFT_READING = "reading", "draft_reading"
+TOP_CATEGORIES = 5
+
+
+@dataclass(frozen=True)
+class CategoryReader:
+    """First level over all texts, then the leaf within each first-level class: P(leaf) = P(first) · P(leaf | first)."""
+
+    first: LinearReader
+    leaves: dict[str, LinearReader]
+
+    @classmethod
+    def fit(cls, vectorizer: Vectorizer, tokens: Sequence[Sequence[str]], codes: Sequence[str]) -> CategoryReader:
+        matrix = vectorizer.matrix(tokens)
+        first = LinearReader.fit(matrix, [code[:2] for code in codes])
+        members: dict[str, list[int]] = defaultdict(list)
+        for number, code in enumerate(codes):
+            members[code[:2]].append(number)
+        leaves = {
+            prefix: LinearReader.fit(matrix[numbers], [codes[number] for number in numbers], calibrate=False)
+            for prefix, numbers in members.items()
+        }
+        return cls(first, leaves)
+
+    def best(self, row: Row, count: int = TOP_CATEGORIES) -> list[tuple[str, float]]:
+        """(leaf code, probability), best first: the best leaf of the likeliest first level always leads."""
+        firsts = self.first.probabilities(row)
+        ranked: list[tuple[str, float]] = []
+        for number in np.argsort(-firsts)[:3]:
+            leaves = self.leaves[self.first.classes[int(number)]]
+            within = leaves.probabilities(row)
+            ranked += [(leaves.classes[int(i)], float(firsts[number] * within[i])) for i in np.argsort(-within)[:count]]
+        winner = max((leaf for leaf in ranked if leaf[0][:2] == ranked[0][0][:2]), key=lambda leaf: leaf[1])
+        rest = sorted((leaf for leaf in ranked if leaf != winner), key=lambda leaf: -leaf[1])
+        return [winner, *rest][:count]
+
+
+@DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
+class PetitionReader(ModelPart):
+    """Trains on corpus messages in seconds; sets Rasa's `intent` and our `reading` (and `draft_reading`)."""
+
+    vectorizer: Vectorizer
+    intent: LinearReader
+    category: CategoryReader
+    request_type: LinearReader
+    urgency: LinearReader
+
+    def get_state(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("vectorizer", "intent", "category", "request_type", "urgency")}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def train(self, training_data: TrainingData) -> Resource:
+        messages = corpus.texts_in(training_data)
+        tokens = [tokens_of(message.get(TEXT)) for message in messages]
+        self.vectorizer = Vectorizer.fit(tokens)
+
+        def labelled(key: str) -> tuple[list[list[str]], list[str]]:
+            chosen = [number for number, message in enumerate(messages) if message.get(key) is not None]
+            return [tokens[number] for number in chosen], [str(messages[number].get(key)) for number in chosen]
+
+        def fit(key: str) -> LinearReader:
+            texts, labels = labelled(key)
+            return LinearReader.fit(self.vectorizer.matrix(texts), labels)
+
+        self.intent, self.request_type = fit(INTENT), fit(corpus.REQUEST_TYPE)
+        self.urgency = fit(corpus.URGENCY)
+        self.category = CategoryReader.fit(self.vectorizer, *labelled(corpus.CATEGORY))
+        return self.persist()
+
+    def process(self, messages: list[Message], tracker: DialogueStateTracker) -> list[Message]:
+        for message in messages:
+            text = message.get(TEXT) or ""
+            tokens = tokens_of(text)
+            row = self.vectorizer.row(tokens)
+            if not message.get(INTENT):  # a payload such as /affirm has set it already
+                self._set_intent(message, row)
+            message.set(READING, self._read(text, row, tokens), add_to_output=True)
+            self._read_parts(message, text)
+            earlier = draft_text(tracker)
+            if earlier:
+                joined = f"{earlier}\n{text}"
+                joined_tokens = tokens_of(joined)
+                reading = self._read(joined, self.vectorizer.row(joined_tokens), joined_tokens)
+                message.set(DRAFT_READING, reading, add_to_output=True)
+        return messages
+
+    def _read_parts(self, message: Message, text: str) -> None:
+        """Each separate appeal gets a reading of its own; a message with one appeal has its reading already."""
+        parts = message.get(PARTS) or []
+        if len(parts) < 2:
+            return
+        for part in parts:
+            piece = text[part["start"] : part["end"]]
+            tokens = tokens_of(piece)
+            part[READING] = self._read(piece, self.vectorizer.row(tokens), tokens)
+
+    def _set_intent(self, message: Message, row: Row) -> None:
+        probabilities = self.intent.probabilities(row)
+        order = np.argsort(-probabilities)[:6]
+        ranking = [{"name": self.intent.classes[int(i)], "confidence": float(probabilities[i])} for i in order]
+        message.set(INTENT, ranking[0], add_to_output=True)
+        message.set("intent_ranking", ranking, add_to_output=True)
+
+    def _read(self, text: str, row: Row, tokens: Sequence[str]) -> dict[str, Any]:
+        request_type, request_confidence = self.request_type.best(row)
+        urgency_probabilities = dict(zip(self.urgency.classes, map(float, self.urgency.probabilities(row))))
+        categories = self.category.best(row)
+        top = categories[0][0][:2]
+        return {
+            "categories": [{"code": code, "confidence": round(confidence, 4)} for code, confidence in categories],
+            "first_level_confidence": round(float(self.category.first.probabilities(row)[self.category.first.classes.index(top)]), 4),
+            "request_type": {"name": request_type, "confidence": round(request_confidence, 4)},
+            "urgency": judge_urgency(text, urgency_probabilities).as_dict(),
+            "evidence": evidence_spans(text, tokens, self.vectorizer, self.category.first, row, top),
+        }

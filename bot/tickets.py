@@ -1,0 +1,560 @@
+"""The life of a ticket: filed, changed by the resident, moved by dispatch. The one place that writes tickets.
+
+open_ticket() writes ticket, timeline and outbox row in one transaction, and the same request_key always returns the same
+ticket: the resident has the number before dispatch is even reachable, and nothing is filed twice.
+"""
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.engine import Connection, Engine, Row
+from sqlalchemy.exc import IntegrityError
+
+from bot.catalogue import Catalogue
+from bot.db import (
+    attachments,
+    diversions,
+    handovers,
+    iso,
+    notices,
+    outbox,
+    parse_iso,
+    reading,
+    ticket_days,
+    ticket_events,
+    tickets,
+    transaction,
+    webhooks_seen,
+)
+from bot.petition import Petition, matter_of, petition_from_dict, title_of
+from bot.vault import Vault
+
+CHINA = timezone(timedelta(hours=8))
+
+# States a resident and the desk see; the first eight come from dispatch, see DESIGN §7.
+STATES = {
+    "filed": "已登记",
+    "accepted": "已签收",
+    "in_progress": "办理中",
+    "extended": "已延期",
+    "replied": "已答复",
+    "closed": "已办结",
+    "returned": "重新派单中",
+    "rejected": "不予受理",
+    "withdrawn": "已撤回",
+}
+STATUS_FROM_DISPATCH = ("accepted", "in_progress", "replied", "closed", "returned", "rejected", "extended")
+FINAL_STATES = frozenset({"closed", "rejected", "withdrawn"})
+EVENT_LABELS = {**STATES, "supplemented": "补充情况", "urged": "催办", "corrected": "更正信息", "rated": "满意度评价", "merged": "同类诉求"}
+# The same matter at the same place within this time belongs to one cluster.
+CLUSTER_DAYS = 60
+
+
+class TicketNotFound(LookupError):
+    """No ticket has this number, link or request key."""
+
+
+class TicketClosed(ValueError):
+    """The ticket has ended; the change asked for is no longer possible."""
+
+
+@dataclass(frozen=True)
+class Ticket:
+    number: str
+    kind: str
+    source: str
+    state: str
+    title: str
+    petition: Petition
+    cluster: str | None
+    cluster_size: int
+    lead_department: str
+    co_departments: tuple[str, ...]
+    due_at: datetime | None
+    filed_at: datetime
+    updated_at: datetime
+    status_department: str | None
+    service_request_id: str | None
+    conversation_id: str | None
+
+    @property
+    def state_label(self) -> str:
+        return STATES[self.state]
+
+
+@dataclass(frozen=True)
+class TimelineEntry:
+    kind: str
+    at: datetime
+    actor: str
+    department: str | None
+    note: str
+
+    @property
+    def label(self) -> str:
+        return EVENT_LABELS.get(self.kind, self.kind)
+
+
+@dataclass(frozen=True)
+class StatusEvent:
+    """A status event from dispatch, already verified and parsed."""
+
+    webhook_id: str
+    ticket_number: str
+    status: str
+    at: datetime
+    department: str | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Tickets:
+    """Ticket operations on one database. `now` gives the current UTC time."""
+
+    engine: Engine
+    vault: Vault
+    catalogue: Catalogue
+    now: Callable[[], datetime]
+
+    # -- filing ---------------------------------------------------------------------------------------------------
+
+    def open_ticket(self, petition: Petition, *, request_key: str, conversation_id: str | None) -> Ticket:
+        """File a petition, or return the ticket that this request_key filed before. Raises StorageError."""
+        with transaction(self.engine) as connection:
+            earlier = self._row(connection, tickets.c.request_key == request_key)
+            if earlier is None:
+                try:
+                    with connection.begin_nested():
+                        number = self._insert(connection, petition, request_key, conversation_id)
+                except IntegrityError:  # another process filed the same request between our look and our write
+                    number = self._get_row(connection, tickets.c.request_key == request_key).number
+            else:
+                number = earlier.number
+            return self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+
+    def _insert(self, connection: Connection, petition: Petition, request_key: str, conversation_id: str | None) -> str:
+        now = self.now()
+        number = self._next_number(connection, now)
+        matter = matter_of(petition, self.catalogue)
+        lead_role, co_roles, local = self.catalogue.route(petition.category, matter)
+        lead, co = self.catalogue.department(lead_role), [self.catalogue.department(role) for role in co_roles]
+        district = (petition.place or {}).get("district")
+        if local and district and district not in co:
+            co.append(str(district))
+        due_at, _ = self.catalogue.due_at(now, request_type=petition.request_type, urgency=petition.urgency, matter=matter)
+        key = place_key(petition)
+        connection.execute(
+            tickets.insert().values(
+                number=number,
+                request_key=request_key,
+                conversation_id=conversation_id,
+                token_digest=self.vault.digest(self.vault.link_token(number)),
+                kind=petition.kind,
+                source=petition.source,
+                state="filed",
+                request_type=petition.request_type,
+                category_code=petition.category,
+                urgency=petition.urgency,
+                emergency=petition.emergency,
+                title=title_of(petition),
+                petition=self.vault.seal(petition.as_dict()),
+                place_key=key,
+                cluster=self._cluster(connection, petition, key, now) or number,
+                lead_department=lead,
+                co_departments=json.dumps([name for name in co if name != lead], ensure_ascii=False),
+                due_at=iso(due_at),
+                filed_at=iso(now),
+                updated_at=iso(now),
+            )
+        )
+        if petition.attachments:
+            connection.execute(
+                update(attachments).where(attachments.c.id.in_(petition.attachments)).values(ticket_number=number)
+            )
+        self._log(connection, number, "filed", actor="resident", note="")
+        ticket = self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+        self._enqueue(connection, number, "ticket.created", self.created_payload(ticket))
+        return number
+
+    def _next_number(self, connection: Connection, now: datetime) -> str:
+        day = now.astimezone(CHINA).strftime("%Y%m%d")
+        changed = connection.execute(update(ticket_days).where(ticket_days.c.day == day).values(last=ticket_days.c.last + 1))
+        if changed.rowcount == 0:
+            try:
+                with connection.begin_nested():
+                    connection.execute(ticket_days.insert().values(day=day, last=1))
+            except IntegrityError:  # another process opened the day
+                connection.execute(update(ticket_days).where(ticket_days.c.day == day).values(last=ticket_days.c.last + 1))
+        last = connection.execute(select(ticket_days.c.last).where(ticket_days.c.day == day)).scalar_one()
+        return f"{day}-{last:04d}"
+
+    def _cluster(self, connection: Connection, petition: Petition, key: str | None, now: datetime) -> str | None:
+        """The first open ticket on the same matter at the same place; each appellant keeps a ticket and hears the result."""
+        if key is None or petition.kind in ("minor", "need"):
+            return None
+        row = connection.execute(
+            select(tickets.c.cluster)
+            .where(tickets.c.place_key == key, tickets.c.state.notin_(FINAL_STATES))
+            .where(tickets.c.filed_at >= iso(now - timedelta(days=CLUSTER_DAYS)))
+            .order_by(tickets.c.number)
+            .limit(1)
+        ).first()
+        return row.cluster if row else None
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def get_ticket(self, number: str) -> Ticket:
+        with reading(self.engine) as connection:
+            return self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+
+    def get_by_token(self, token: str) -> Ticket:
+        with reading(self.engine) as connection:
+            return self._ticket(connection, self._get_row(connection, tickets.c.token_digest == self.vault.digest(token)))
+
+    def find_of_conversation(self, conversation_id: str, *, limit: int = 10) -> list[Ticket]:
+        """Newest first."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(tickets).where(tickets.c.conversation_id == conversation_id).order_by(tickets.c.number.desc()).limit(limit)
+            ).fetchall()
+            return [self._ticket(connection, row) for row in rows]
+
+    def timeline(self, number: str) -> list[TimelineEntry]:
+        with reading(self.engine) as connection:
+            rows = connection.execute(
+                select(ticket_events).where(ticket_events.c.ticket_number == number).order_by(ticket_events.c.at, ticket_events.c.id)
+            ).fetchall()
+        return [
+            TimelineEntry(row.kind, parse_iso(row.at), row.actor, row.department, self.vault.open(row.note) if row.note else "")
+            for row in rows
+        ]
+
+    def link(self, number: str, base_url: str) -> str:
+        return f"{base_url}/t/{self.vault.link_token(number)}"
+
+    # -- changes by the resident ----------------------------------------------------------------------------------
+
+    def supplement(self, number: str, note: str, *, urgency: str | None = None, attachment_ids: Sequence[str] = ()) -> Ticket:
+        """Add what the resident says later. A higher urgency raises the ticket's. Raises TicketNotFound, TicketClosed."""
+        with transaction(self.engine) as connection:
+            ticket = self._open_one(connection, number)
+            petition = replace(
+                ticket.petition,
+                texts=(*ticket.petition.texts, note) if note else ticket.petition.texts,
+                attachments=(*ticket.petition.attachments, *attachment_ids),
+                urgency=_higher(ticket.petition.urgency, urgency),
+            )
+            fields: dict[str, Any] = {"description": petition.description}
+            if petition.urgency != ticket.petition.urgency:
+                fields["urgency"] = petition.urgency
+            if attachment_ids:
+                fields["attachments"] = list(petition.attachments)
+                connection.execute(update(attachments).where(attachments.c.id.in_(attachment_ids)).values(ticket_number=number))
+            return self._change(connection, ticket, petition, "supplemented", note, fields)
+
+    def correct(self, number: str, petition: Petition, *, note: str = "") -> Ticket:
+        """Exchange facts of a filed ticket (place, phone, name …); dispatch gets each changed field whole."""
+        with transaction(self.engine) as connection:
+            ticket = self._open_one(connection, number)
+            before, after = self._payload_fields(ticket), self._payload_fields(replace(ticket, petition=petition))
+            fields = {key: value for key, value in after.items() if value != before[key]}
+            if not fields:
+                return ticket
+            return self._change(connection, ticket, petition, "corrected", note, fields)
+
+    def urge(self, number: str) -> Ticket:
+        with transaction(self.engine) as connection:
+            ticket = self._open_one(connection, number)
+            return self._change(connection, ticket, ticket.petition, "urged", "", {})
+
+    def withdraw(self, number: str, note: str = "") -> Ticket:
+        with transaction(self.engine) as connection:
+            ticket = self._open_one(connection, number)
+            return self._change(connection, ticket, ticket.petition, "withdrawn", note, {}, state="withdrawn")
+
+    def rate(self, number: str, *, satisfied: bool, note: str) -> Ticket:
+        """The resident's verdict on the reply; the first one counts."""
+        with transaction(self.engine) as connection:
+            ticket = self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+            rated = connection.execute(
+                select(ticket_events.c.id).where(ticket_events.c.ticket_number == number, ticket_events.c.kind == "rated")
+            ).first()
+            if rated is None:
+                self._log(connection, number, "rated", actor="resident", note=("满意" if satisfied else "不满意") + f"：{note}")
+            return ticket
+
+    def _open_one(self, connection: Connection, number: str) -> Ticket:
+        ticket = self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+        if ticket.state in FINAL_STATES:
+            raise TicketClosed(number)
+        return ticket
+
+    def _change(
+        self,
+        connection: Connection,
+        ticket: Ticket,
+        petition: Petition,
+        change: str,
+        note: str,
+        fields: Mapping[str, Any],
+        *,
+        state: str | None = None,
+    ) -> Ticket:
+        now = iso(self.now())
+        connection.execute(
+            update(tickets)
+            .where(tickets.c.number == ticket.number)
+            .values(
+                petition=self.vault.seal(petition.as_dict()),
+                urgency=petition.urgency,
+                emergency=petition.emergency,
+                place_key=place_key(petition),
+                state=state or ticket.state,
+                updated_at=now,
+            )
+        )
+        self._log(connection, ticket.number, change, actor="resident", note=note)
+        payload = {"ticket_number": ticket.number, "change": change, "note": note, **fields}
+        self._enqueue(connection, ticket.number, "ticket.updated", payload)
+        return self._ticket(connection, self._get_row(connection, tickets.c.number == ticket.number))
+
+    # -- changes by dispatch --------------------------------------------------------------------------------------
+
+    def record_status(self, event: StatusEvent) -> bool:
+        """Apply a status event once and in order of `at`; False when it was seen before. Raises TicketNotFound.
+
+        A late older event is kept on the timeline but does not move the state back.
+        """
+        with transaction(self.engine) as connection:
+            if not self._first_time(connection, event.webhook_id):
+                return False
+            row = self._get_row(connection, tickets.c.number == event.ticket_number)
+            self._log(connection, row.number, event.status, actor="dispatch", note=event.note, at=event.at, department=event.department)
+            if row.status_at and parse_iso(row.status_at) >= event.at or row.state == "withdrawn":
+                return True
+            connection.execute(
+                update(tickets)
+                .where(tickets.c.number == row.number)
+                .values(
+                    state=event.status,
+                    status_at=iso(event.at),
+                    status_department=event.department or row.status_department,
+                    updated_at=iso(self.now()),
+                )
+            )
+            if row.conversation_id:
+                self._notify(connection, row, event)
+            return True
+
+    def _first_time(self, connection: Connection, webhook_id: str) -> bool:
+        try:
+            with connection.begin_nested():
+                connection.execute(webhooks_seen.insert().values(id=webhook_id, at=iso(self.now())))
+            return True
+        except IntegrityError:
+            return False
+
+    def _notify(self, connection: Connection, row: Row, event: StatusEvent) -> None:
+        who = event.department or row.lead_department
+        what = {
+            "accepted": f"{who}已签收，会安排处理。",
+            "in_progress": f"{who}正在办理。",
+            "replied": f"{who}答复：{event.note}\n这次办得怎么样？回复“满意”或“不满意”。",
+            "closed": f"已办结。{who}：{event.note}\n这次办得怎么样？回复“满意”或“不满意”。",
+            "returned": f"{who}认为不归他们管，正在重新派单，不用您再说一遍。",
+            "rejected": f"{who}没有受理：{event.note or '原因正在核实'}。",
+            "extended": f"{who}需要更多时间：{event.note or '原因正在核实'}。",
+        }[event.status]
+        text = f"您反映的“{row.title}”（{row.number}）有消息了：{what}"
+        connection.execute(
+            notices.insert().values(
+                conversation_id=row.conversation_id, ticket_number=row.number, text=self.vault.seal(text), created_at=iso(self.now())
+            )
+        )
+
+    # -- conversation-level records -------------------------------------------------------------------------------
+
+    def take_notices(self, conversation_id: str) -> list[str]:
+        """Undelivered notices, oldest first, marked delivered in the caller's transaction."""
+        with transaction(self.engine) as connection:
+            rows = connection.execute(
+                select(notices)
+                .where(notices.c.conversation_id == conversation_id, notices.c.delivered_at.is_(None))
+                .order_by(notices.c.id)
+            ).fetchall()
+            if rows:
+                connection.execute(
+                    update(notices).where(notices.c.id.in_([row.id for row in rows])).values(delivered_at=iso(self.now()))
+                )
+        return [str(self.vault.open(row.text)) for row in rows]
+
+    def open_handover(self, conversation_id: str, reason: str) -> int:
+        """Queue the conversation for a person, once; returns how many wait before it."""
+        with transaction(self.engine) as connection:
+            waiting = connection.execute(select(handovers).where(handovers.c.closed_at.is_(None)).order_by(handovers.c.id)).fetchall()
+            for place, row in enumerate(waiting):
+                if row.conversation_id == conversation_id:
+                    return place
+            connection.execute(
+                handovers.insert().values(conversation_id=conversation_id, reason=reason, opened_at=iso(self.now()))
+            )
+            return len(waiting)
+
+    def log_diversion(self, conversation_id: str, reason_code: str) -> None:
+        with transaction(self.engine) as connection:
+            connection.execute(
+                diversions.insert().values(conversation_id=conversation_id, reason_code=reason_code, at=iso(self.now()))
+            )
+
+    # -- payloads -------------------------------------------------------------------------------------------------
+
+    def created_payload(self, ticket: Ticket) -> dict[str, Any]:
+        """`data` of ticket.created (DESIGN §7), with `kind`, `facts` and the cluster as additions."""
+        return {
+            "ticket_number": ticket.number,
+            "source": ticket.source,
+            "kind": ticket.kind,
+            **self._payload_fields(ticket),
+            "department": {"lead": ticket.lead_department, "co": list(ticket.co_departments)},
+            "due_at": iso(ticket.due_at) if ticket.due_at else None,
+            "attachments": list(ticket.petition.attachments),
+            "cluster": {"first": ticket.cluster, "appellants": ticket.cluster_size},
+            "nlu": {
+                "model": ticket.petition.model,
+                "confidence": round(ticket.petition.category_confidence, 4),
+                "evidence": [dict(span) for span in ticket.petition.evidence],
+            },
+        }
+
+    def _payload_fields(self, ticket: Ticket) -> dict[str, Any]:
+        petition = ticket.petition
+        category = self.catalogue.get_category(petition.category)
+        # The department reported on must never learn who spoke: what may identify stays in this service.
+        hidden = petition.anonymous or petition.confidential
+        return {
+            "request_type": petition.request_type,
+            "category": {"code": category.code, "path": list(category.path)},
+            "title": ticket.title,
+            "description": petition.description,
+            "location": dict(petition.place) if petition.place else {"text": None},
+            "facts": dict(petition.facts),
+            "urgency": petition.urgency,
+            "emergency": petition.emergency,
+            "reporter": {
+                "name": None if hidden else petition.name,
+                "phone": None if hidden else petition.phone,
+                "anonymous": petition.anonymous,
+                "confidential": petition.confidential,
+            },
+        }
+
+    # -- rows -----------------------------------------------------------------------------------------------------
+
+    def _row(self, connection: Connection, condition: Any) -> Row | None:
+        return connection.execute(select(tickets).where(condition)).first()
+
+    def _get_row(self, connection: Connection, condition: Any) -> Row:
+        row = self._row(connection, condition)
+        if row is None:
+            raise TicketNotFound
+        return row
+
+    def _ticket(self, connection: Connection, row: Row) -> Ticket:
+        size = connection.execute(select(func.count()).where(tickets.c.cluster == row.cluster)).scalar_one()
+        return Ticket(
+            number=row.number,
+            kind=row.kind,
+            source=row.source,
+            state=row.state,
+            title=row.title,
+            petition=petition_from_dict(self.vault.open(row.petition)),
+            cluster=row.cluster,
+            cluster_size=size,
+            lead_department=row.lead_department,
+            co_departments=tuple(json.loads(row.co_departments)),
+            due_at=parse_iso(row.due_at) if row.due_at else None,
+            filed_at=parse_iso(row.filed_at),
+            updated_at=parse_iso(row.updated_at),
+            status_department=row.status_department,
+            service_request_id=row.service_request_id,
+            conversation_id=row.conversation_id,
+        )
+
+    def _log(
+        self,
+        connection: Connection,
+        number: str,
+        kind: str,
+        *,
+        actor: str,
+        note: str,
+        at: datetime | None = None,
+        department: str | None = None,
+    ) -> None:
+        connection.execute(
+            ticket_events.insert().values(
+                ticket_number=number,
+                kind=kind,
+                at=iso(at or self.now()),
+                actor=actor,
+                department=department,
+                note=self.vault.seal(note) if note else None,
+            )
+        )
+
+    def _enqueue(self, connection: Connection, number: str, kind: str, data: Mapping[str, Any]) -> None:
+        now = iso(self.now())
+        position = connection.execute(
+            select(func.coalesce(func.max(outbox.c.position), 0)).where(outbox.c.ticket_number == number)
+        ).scalar_one()
+        connection.execute(
+            outbox.insert().values(
+                id=f"msg_{uuid.uuid4().hex}",
+                position=position + 1,
+                ticket_number=number,
+                type=kind,
+                body=self.vault.seal({"type": kind, "timestamp": now, "data": dict(data)}),
+                state="pending",
+                attempts=0,
+                next_attempt_at=now,
+                created_at=now,
+            )
+        )
+
+
+def place_key(petition: Petition) -> str | None:
+    """Category and place in one key, only where the place is precise enough that equal keys mean the same trouble."""
+    place = petition.place or {}
+    spot = "".join(str(place.get(part) or "") for part in ("district", "road", "community", "poi"))
+    if not (place.get("road") or place.get("poi") or place.get("community")):
+        return None
+    return f"{petition.category[:4]}|{spot}"[:200]
+
+
+def summary_of(ticket: Ticket) -> dict[str, Any]:
+    """What a caller of the API sees of a ticket: no personal data."""
+    return {
+        "ticket_number": ticket.number,
+        "kind": ticket.kind,
+        "state": ticket.state,
+        "state_label": ticket.state_label,
+        "title": ticket.title,
+        "request_type": ticket.petition.request_type,
+        "urgency": ticket.petition.urgency,
+        "emergency": ticket.petition.emergency,
+        "department": {"lead": ticket.lead_department, "co": list(ticket.co_departments)},
+        "due_at": iso(ticket.due_at) if ticket.due_at else None,
+    }
+
+
+def _higher(first: str, second: str | None) -> str:
+    order = ("一般", "紧急", "特急")
+    return second if second and order.index(second) > order.index(first) else first
+
+

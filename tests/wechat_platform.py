@@ -1,0 +1,229 @@
+"""The WeChat platform as seen from an official account's server: signs and encrypts callbacks, takes API calls on loopback.
+
+Its crypto is written from the platform's description, independent of bot/wechat.py and wechatpy, so that the two check each other.
+"""
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import secrets
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from xml.etree import ElementTree
+
+import requests
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+RESIDENT = "oResident-0001"
+_message_ids = itertools.count(24_000_000_000_000_000)
+
+
+def signature(*parts: str) -> str:
+    return hashlib.sha1("".join(sorted(parts)).encode()).hexdigest()
+
+
+def to_xml(fields: Mapping[str, str]) -> str:
+    root = ElementTree.Element("xml")
+    for name, value in fields.items():
+        ElementTree.SubElement(root, name).text = value
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def from_xml(text: str) -> dict[str, str]:
+    return {element.tag: element.text or "" for element in ElementTree.fromstring(text)}
+
+
+@dataclass(frozen=True)
+class Account:
+    """One official account. An empty `aes_key` is plaintext mode."""
+
+    app_id: str = "wxba5fad812f8e6fb9"
+    token: str = "AAAAA"
+    aes_key: str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+    name: str = "gh_minsheng"
+
+    # -- messages -------------------------------------------------------------------------------------------------
+
+    def text(self, content: str, **more: str) -> dict[str, str]:
+        return self.message("text", Content=content, **more)
+
+    def message(self, kind: str, **fields: str) -> dict[str, str]:
+        return {**self._common(kind), "MsgId": str(next(_message_ids)), **fields}
+
+    def event(self, name: str, **fields: str) -> dict[str, str]:
+        return {**self._common("event"), "Event": name, **fields}
+
+    def _common(self, kind: str) -> dict[str, str]:
+        return {"ToUserName": self.name, "FromUserName": RESIDENT, "CreateTime": str(int(time.time())), "MsgType": kind}
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def sign_request(self, fields: Mapping[str, str], *, at: float | None = None) -> tuple[dict[str, str], bytes]:
+        """Query and body of the callback for a message, signed anew each time as in the platform's retries."""
+        return self.sign_xml(to_xml(fields), at=at)
+
+    def sign_xml(self, xml: str, *, at: float | None = None) -> tuple[dict[str, str], bytes]:
+        query = {"timestamp": str(int(time.time() if at is None else at)), "nonce": secrets.token_hex(5)}
+        query["signature"] = signature(self.token, query["timestamp"], query["nonce"])
+        if not self.aes_key:
+            return query, xml.encode()
+        encrypted = self.encrypt(xml)
+        query |= {"encrypt_type": "aes", "msg_signature": signature(self.token, query["timestamp"], query["nonce"], encrypted)}
+        return query, to_xml({"ToUserName": self.name, "Encrypt": encrypted}).encode()
+
+    def post(self, client: Any, fields: Mapping[str, str]) -> Any:
+        """Call the account's server back through a Flask test client; returns its response."""
+        query, body = self.sign_request(fields)
+        return client.post("/wechat", query_string=query, data=body, content_type="text/xml")
+
+    def post_to(self, url: str, fields: Mapping[str, str]) -> requests.Response:
+        """Call a running server back as the platform does, hanging up after five seconds."""
+        query, body = self.sign_request(fields)
+        return requests.post(url, params=query, data=body, headers={"Content-Type": "text/xml"}, timeout=5)
+
+    def read_reply(self, body: str) -> dict[str, str] | None:
+        """The passive reply in an answer; None for `success`. Fails like the platform does on anything else."""
+        if body in ("success", ""):
+            return None
+        fields = from_xml(body)
+        if self.aes_key:
+            signed = signature(self.token, fields["TimeStamp"], fields["Nonce"], fields["Encrypt"])
+            assert signed == fields["MsgSignature"], "服务出现故障"
+            fields = from_xml(self.decrypt(fields["Encrypt"]))
+        assert len(fields.get("Content", "").encode()) <= 2048, "服务出现故障"
+        return fields
+
+    def said(self, response: Any) -> str | None:
+        """The text of the passive reply, addressed to the resident; None for `success`."""
+        assert response.status_code == 200
+        fields = self.read_reply(response.get_data(as_text=True))
+        if fields is None:
+            return None
+        assert (fields["FromUserName"], fields["ToUserName"], fields["MsgType"]) == (self.name, RESIDENT, "text")
+        return fields["Content"]
+
+    # -- AES ------------------------------------------------------------------------------------------------------
+
+    def encrypt(self, text: str) -> str:
+        content = text.encode()
+        plain = secrets.token_bytes(16) + struct.pack(">I", len(content)) + content + self.app_id.encode()
+        padding = 32 - len(plain) % 32
+        encryptor = self._cipher().encryptor()
+        return base64.b64encode(encryptor.update(plain + bytes([padding]) * padding) + encryptor.finalize()).decode()
+
+    def decrypt(self, encrypted: str) -> str:
+        decryptor = self._cipher().decryptor()
+        plain = decryptor.update(base64.b64decode(encrypted)) + decryptor.finalize()
+        plain = plain[: -plain[-1]]
+        length = struct.unpack(">I", plain[16:20])[0]
+        assert plain[20 + length :].decode() == self.app_id
+        return plain[20 : 20 + length].decode()
+
+    def _cipher(self) -> Cipher[modes.CBC]:
+        key = base64.b64decode(self.aes_key + "=")
+        return Cipher(algorithms.AES(key), modes.CBC(key[:16]))
+
+    def with_key(self, aes_key: str) -> Account:
+        return replace(self, aes_key=aes_key)
+
+
+@dataclass
+class Platform:
+    """api.weixin.qq.com on loopback. `errcodes` answer the next sends; `delay` slows sends down."""
+
+    secret: str = "app-secret-of-the-test"
+    sends: list[dict[str, Any]] = field(default_factory=list)  # accepted messages
+    attempts: int = 0
+    token_requests: list[dict[str, Any]] = field(default_factory=list)
+    errcodes: deque[int] = field(default_factory=deque)
+    permanent_errcode: int = 0
+    delay: float = 0.0
+    token: str = ""
+    _serial: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self) -> str:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def revoke_token(self) -> None:
+        with self._lock:
+            self.token = ""
+
+    def texts(self) -> list[str]:
+        return [send["text"]["content"] for send in self.sends]
+
+    def wait_for_sends(self, count: int, *, seconds: float = 5.0) -> list[str]:
+        """The texts pushed once there are `count`, and a little later, so that one too many shows as well."""
+        end = time.monotonic() + seconds
+        while len(self.sends) < count and time.monotonic() < end:
+            time.sleep(0.02)
+        time.sleep(0.3)
+        return self.texts()
+
+    def answer(self, path: str, body: bytes) -> dict[str, Any]:
+        url, payload = urlsplit(path), json.loads(body)
+        if url.path == "/cgi-bin/stable_token":
+            return self._stable_token(payload)
+        if url.path == "/cgi-bin/message/custom/send":
+            time.sleep(self.delay)
+            return self._send(parse_qs(url.query).get("access_token", [""])[0], payload, body)
+        return {"errcode": 40066, "errmsg": "invalid url"}
+
+    def _stable_token(self, payload: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            self.token_requests.append(payload)
+            if payload["secret"] != self.secret:
+                return {"errcode": 40125, "errmsg": "invalid appsecret"}
+            if not self.token or payload["force_refresh"]:
+                self._serial += 1
+                self.token = f"TOKEN-{self._serial}-" + "x" * 500
+            return {"access_token": self.token, "expires_in": 7200}
+
+    def _send(self, token: str, payload: dict[str, Any], body: bytes) -> dict[str, Any]:
+        with self._lock:
+            self.attempts += 1
+            if self.permanent_errcode:
+                return {"errcode": self.permanent_errcode, "errmsg": "programmed"}
+            if not self.token or token != self.token:
+                return {"errcode": 40001, "errmsg": "invalid credential, access_token is invalid or not latest"}
+            if self.errcodes:
+                return {"errcode": self.errcodes.popleft(), "errmsg": "programmed"}
+            if len(payload["text"]["content"].encode()) > 2048:
+                return {"errcode": 45002, "errmsg": "content size out of limit"}
+            assert "\\u" not in body.decode(), "shown to residents as it is"
+            self.sends.append(payload)
+            return {"errcode": 0, "errmsg": "ok"}
+
+
+def _handler_for(platform: Platform) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = json.dumps(platform.answer(self.path, body)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json; charset=utf-8")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    return Handler
