@@ -138,7 +138,7 @@ class Account:
 
 @dataclass
 class Platform:
-    """api.weixin.qq.com on loopback. `errcodes` answer the next sends; `delay` slows sends down."""
+    """api.weixin.qq.com on loopback. `errcodes` answer the next sends (0 = take it); `delay` slows sends down."""
 
     secret: str = "app-secret-of-the-test"
     sends: list[dict[str, Any]] = field(default_factory=list)  # accepted messages
@@ -201,8 +201,9 @@ class Platform:
                 return {"errcode": self.permanent_errcode, "errmsg": "programmed"}
             if not self.token or token != self.token:
                 return {"errcode": 40001, "errmsg": "invalid credential, access_token is invalid or not latest"}
-            if self.errcodes:
-                return {"errcode": self.errcodes.popleft(), "errmsg": "programmed"}
+            errcode = self.errcodes.popleft() if self.errcodes else 0
+            if errcode:
+                return {"errcode": errcode, "errmsg": "programmed"}
             if len(payload["text"]["content"].encode()) > 2048:
                 return {"errcode": 45002, "errmsg": "content size out of limit"}
             assert "\\u" not in body.decode(), "shown to residents as it is"

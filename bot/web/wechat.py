@@ -11,6 +11,7 @@ import time
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from bot.conversation import Conversations, InboundMessage, Receipt, Reply, reply_from_dict
 from bot.db import conversations as conversation_table
-from bot.db import inbound_messages, iso, notices, reading, transaction
+from bot.db import inbound_messages, iso, notices, parse_iso, reading, transaction
 from bot.services import Services
 from bot.wechat import (
     MAX_BODY,
@@ -227,13 +228,14 @@ class Callback:
         if incoming.message is None:
             return self._say_fixed(incoming)
         try:
-            message, receipt, first = self._keep(incoming.message)
+            message, receipt, waited = self._keep(incoming.message)
         except Exception as error:
             # Not stored, so not to be acknowledged: the platform will send it again.
             logger.error("message could not be kept: %s", type(error).__name__)
             return _plain("", status=503)
         try:
-            reply = receipt.reply or self._wait(message, receipt, first, deadline)
+            # A retry waits no longer than the first request did: once that said `success`, the answer comes by push.
+            reply = receipt.reply or self._wait(message, receipt, waited is None, deadline - (waited or 0.0))
             # Rendered before it is claimed: what cannot be said here is then pushed later.
             answer = self._render(incoming, passive_text(reply) if reply else "")
             return answer if reply and self.delivery.claim_passive(receipt.row_id) else _plain(SUCCESS)
@@ -241,27 +243,27 @@ class Callback:
             _log_failure("message kept but not answered", error, receipt)
             return _plain(SUCCESS)
 
-    def _keep(self, message: InboundMessage) -> tuple[InboundMessage, Receipt, bool]:
-        """The message as stored (a number as the choice it stands for), and whether this request brought it first."""
+    def _keep(self, message: InboundMessage) -> tuple[InboundMessage, Receipt, float | None]:
+        """The message as stored (a number as the choice it stands for), and for a retry the seconds since the first request."""
         conversation_id = self.conversations.conversation_id(message.channel, message.sender, message.account)
-        first = not self._is_known(conversation_id, message.message_id)
-        if first and message.kind == "text":
+        waited = self._seconds_known(conversation_id, message.message_id)
+        if waited is None and message.kind == "text":
             chosen = choose_button(message.text, find_last_reply(self.services, conversation_id))
-            message = message if chosen is None else _with_text(message, chosen)
-        return message, self.conversations.receive(message), first
+            message = message if chosen is None else replace(message, text=chosen)
+        return message, self.conversations.receive(message), waited
 
-    def _is_known(self, conversation_id: str, message_id: str) -> bool:
+    def _seconds_known(self, conversation_id: str, message_id: str) -> float | None:
         with reading(self.services.engine) as connection:
-            found = connection.execute(
-                select(inbound_messages.c.id).where(
+            row = connection.execute(
+                select(inbound_messages.c.received_at).where(
                     inbound_messages.c.conversation_id == conversation_id, inbound_messages.c.message_id == message_id
                 )
             ).first()
-        return found is not None
+        return max(0.0, (self.services.now() - parse_iso(row.received_at)).total_seconds()) if row else None
 
     def _wait(self, message: InboundMessage, receipt: Receipt, first: bool, deadline: float) -> Reply | None:
         turn = self._start(message, receipt) if first else self._running.get(receipt.row_id)
-        if turn is None:
+        if turn is None:  # it runs in another process, or died with it: then recover() answers
             return self._watch(message, deadline)
         try:
             return turn.result(timeout=max(0.0, deadline - time.monotonic()))
@@ -275,15 +277,12 @@ class Callback:
             running = self._running.get(receipt.row_id)
             if running is not None:
                 return running
-            turn = self._running[receipt.row_id] = self._turns.submit(self._turn, message)
+            # respond() looks once more whether the message was answered meanwhile.
+            turn = self._running[receipt.row_id] = self._turns.submit(self.conversations.respond, message)
         turn.add_done_callback(lambda _: self._running.pop(receipt.row_id, None))
         return turn
 
-    def _turn(self, message: InboundMessage) -> Reply:
-        return self.conversations.respond(message)  # looks once more whether it was answered meanwhile
-
     def _watch(self, message: InboundMessage, deadline: float) -> Reply | None:
-        """A retry whose first request runs in another process, or died with it (then recover() answers): only look."""
         while time.monotonic() + _POLL_SECONDS < deadline:
             reply = self.conversations.receive(message).reply
             if reply is not None:
@@ -328,10 +327,6 @@ def create_blueprint(
     blueprint.add_url_rule("/wechat", "check_url", callback.check_url, methods=["GET"])
     blueprint.add_url_rule("/wechat", "receive", callback.receive, methods=["POST"])
     return blueprint
-
-
-def _with_text(message: InboundMessage, text: str) -> InboundMessage:
-    return InboundMessage(message.channel, message.sender, message.message_id, text, account=message.account)
 
 
 def _log_failure(what: str, error: Exception, receipt: Receipt) -> None:

@@ -43,7 +43,6 @@ function enqueue(node, deliver) {
 
 function say(text, extra = {}) {
   const message = { text, message_id: newId(), ...extra };
-  hideWelcomeChips();
   sendMessage(message, log.add({ sender: "resident", text: shownText(message) }, { follow: true }));
 }
 
@@ -65,7 +64,7 @@ function sendPicture(blob, node, messageId) {
 
 // The same message id goes out again on 重发, so the server never files anything twice.
 function settle({ ok, status, body, now }, node, retry, giveUp = () => {}) {
-  setOffline(status === 0 && !navigator.onLine);
+  setOffline(status === 0);
   if (ok) {
     noteTime(now);
     log.sent(node, body.user_item.id);
@@ -89,7 +88,8 @@ let pollEvery = POLL_EVERY_MS;
 
 function showItems(items, options) {
   for (const item of items) {
-    if (!log.has(item.id)) log.add(item, options);
+    if (log.has(item.id)) continue; // a poll repeats a little of the past
+    log.add(item, options);
     newestId = item.id;
   }
 }
@@ -127,21 +127,19 @@ function showWelcome() {
   const text = [...byId("welcome").querySelectorAll("p")].map((paragraph) => paragraph.textContent).join("\n\n");
   const chips = [...byId("examples").content.querySelectorAll("button")];
   log.add({ sender: "bot", text, buttons: chips.map((chip) => ({ title: chip.textContent, payload: chip.dataset.payload })) });
+  log.toTop();
 }
-
-const hideWelcomeChips = () => log.dropReplies();
 
 function setOffline(off) { byId("offline").hidden = !off; }
 
 // -- writing ----------------------------------------------------------------------------------------------------------
 
 function resize() {
-  const follow = log.atBottom();
   input.style.height = "auto";
+  if (!input.value) return; // a placeholder has no height of its own
   const full = input.scrollHeight + 2;
   input.style.height = `${full}px`;
   input.style.overflowY = full > input.offsetHeight + 2 ? "auto" : "hidden";
-  if (follow) log.toBottom();
 }
 
 function count() {
@@ -183,16 +181,15 @@ document.addEventListener("click", (event) => {
   if (!button || !chat.contains(button)) return;
   openPanel(false);
   say(button.dataset.payload);
-  input.focus({ preventScroll: true });
+  // On a phone focus would bring up the keyboard that a tap has just made unnecessary.
+  if (event.detail === 0 || matchMedia("(pointer: fine)").matches) input.focus({ preventScroll: true });
 });
 
 // -- the + panel ------------------------------------------------------------------------------------------------------
 
 function openPanel(open) {
-  const follow = log.atBottom();
   panel.hidden = !open;
   plus.setAttribute("aria-expanded", String(open));
-  if (follow) log.toBottom();
 }
 
 plus.addEventListener("click", () => {
@@ -236,7 +233,6 @@ byId("file").addEventListener("change", async (event) => {
   for (const file of files.slice(0, MAX_PICTURES)) {
     const blob = await shrink(file);
     if (!blob) { showToast("有一张照片打不开，请换成 JPG 或 PNG 格式再试。"); continue; }
-    hideWelcomeChips();
     const node = log.add({ sender: "resident", text: "", preview: URL.createObjectURL(blob) }, { follow: true });
     sendPicture(blob, node, newId());
   }
@@ -250,9 +246,7 @@ addEventListener("offline", () => setOffline(true));
 document.addEventListener("minsheng:big", () => { resize(); log.toBottom(); });
 // iOS lays the keyboard over the page: the page keeps to what is still visible.
 visualViewport?.addEventListener("resize", () => {
-  const follow = log.atBottom();
   document.documentElement.style.setProperty("--visible-height", `${visualViewport.height}px`);
-  if (follow) log.toBottom();
 });
 
 start();

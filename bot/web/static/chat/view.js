@@ -1,7 +1,9 @@
 // Draws the talk. Residents' and bot's words only ever become text nodes; nothing here knows the network.
 
 const GROUP_GAP_MS = 5 * 60 * 1000;
+const NEAR_BOTTOM = 80;
 const LINK = /https?:\/\/[^\s<>"'，。；！？、（）【】《》“”]+|\/t\/[\w-]{24}/g;
+const NUMBER = /(\d{8}-\d{4,6})/;
 const FIELD = /^(〔[^〔〕]{1,8}〕)(.*)$/;
 
 export function el(tag, className = "", ...children) {
@@ -29,14 +31,18 @@ function linked(line, baseUrl) {
     const text = match[0].replace(/[.,;:!?)\]]+$/, "");
     const href = hrefOf(text, baseUrl);
     if (!href) continue;
-    const link = el("a", "", text);
+    const own = href.startsWith("/");
+    const link = el("a", own ? "own-link" : "", own ? "打开诉求单 ›" : text);
     link.href = href;
-    if (!href.startsWith("/")) Object.assign(link, { target: "_blank", rel: "noopener noreferrer" });
-    parts.push(line.slice(end, match.index), link);
+    if (!own) Object.assign(link, { target: "_blank", rel: "noopener noreferrer" });
+    parts.push(...unbroken(line.slice(end, match.index)), link);
     end = match.index + text.length;
   }
-  return [...parts, line.slice(end)];
+  return [...parts, ...unbroken(line.slice(end))];
 }
+
+// A ticket number is read out and copied: it must not break over two lines.
+const unbroken = (text) => text.split(NUMBER).map((part, n) => (n % 2 ? el("span", "number", part) : part));
 
 function lines(text, baseUrl) {
   return text.split("\n").map((line) => {
@@ -68,21 +74,34 @@ export class Log {
     Object.assign(this, { root, baseUrl, assistant, toNewest, clock });
     this.lastAt = 0;
     this.typing = null;
-    root.addEventListener("scroll", () => { if (this.atBottom()) toNewest.hidden = true; }, { passive: true });
+    this.stuck = true; // the reader is at the newest message and wants to stay there when something grows
+    root.addEventListener("scroll", () => {
+      this.stuck = root.scrollHeight - root.scrollTop - root.clientHeight < NEAR_BOTTOM;
+      if (this.stuck) toNewest.hidden = true;
+    }, { passive: true });
+    new ResizeObserver(() => this.follow()).observe(root);
     toNewest.addEventListener("click", () => { this.toBottom(); root.focus(); });
   }
 
   has(id) { return Boolean(this.root.querySelector(`[data-id="${CSS.escape(id)}"]`)); }
 
-  atBottom() { return this.root.scrollHeight - this.root.scrollTop - this.root.clientHeight < 120; }
+  follow() { if (this.stuck) this.toBottom(); }
 
   toBottom() {
     this.root.scrollTop = this.root.scrollHeight;
+    this.stuck = true;
+    this.toNewest.hidden = true;
+  }
+
+  // A first greeting is read from its beginning, also where large type makes it taller than the screen.
+  toTop() {
+    this.root.scrollTop = 0;
+    this.stuck = false;
     this.toNewest.hidden = true;
   }
 
   // item: {id?, sender, text, at?, buttons?, attachment?, preview?}; the node is returned so that its state can change later.
-  add(item, { follow = this.atBottom() } = {}) {
+  add(item, { follow = this.stuck } = {}) {
     const resident = item.sender === "resident";
     if (resident) this.dropReplies();
     const bubble = this.bubble(item);
@@ -103,7 +122,7 @@ export class Log {
     const image = el("img");
     image.alt = "您发的照片";
     image.src = item.preview ?? `/chat/pictures/${encodeURIComponent(item.attachment)}`;
-    image.addEventListener("load", () => { if (this.following) this.toBottom(); }, { once: true });
+    image.addEventListener("load", () => this.follow(), { once: true });
     const link = el("a", "", image);
     Object.assign(link, { href: image.src, target: "_blank", rel: "noopener" });
     return el("div", "bubble picture", link);
@@ -144,11 +163,10 @@ export class Log {
 
   showTyping() {
     if (this.typing) return;
-    const follow = this.atBottom();
     const bubble = el("div", "bubble", el("div", "dots", el("i"), el("i"), el("i")));
     this.typing = el("div", "item bot typing", this.avatar(), el("div", "column", el("span", "visually-hidden", `${this.assistant}正在输入`), bubble));
     this.root.append(this.typing);
-    if (follow) this.toBottom();
+    this.follow();
   }
 
   hideTyping() {
@@ -170,7 +188,6 @@ export class Log {
   }
 
   failed(node, why, retry) {
-    const follow = this.atBottom();
     this.sending(node);
     node.classList.remove("sending");
     const mark = el("span", "failed-mark", "!");
@@ -184,6 +201,6 @@ export class Log {
       row.append(button);
     }
     node.querySelector(".column").append(row);
-    if (follow) this.toBottom();
+    this.follow();
   }
 }

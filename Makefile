@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+help: ## show this help
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.lock scripts/environment.sh
+	@sh scripts/environment.sh $(VENV)
+	@touch $(STAMP)
+
+setup: $(STAMP) ## build the environment and train a first model if there is none
+	@$(PY) -m bot train --if-missing
+
+run: setup ## set up and serve on http://127.0.0.1:5005
+	@$(PY) webhook.py
+
+test: setup ## set up and run every check and test
+	@sh scripts/system-packages.sh
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest
+
+lint: $(STAMP) ## ruff and mypy
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+format: $(STAMP) ## sort imports and mend what ruff can mend
+	@$(PY) -m ruff check --fix .
+
+soak: setup ## kill the server again and again; nothing may be lost or filed twice
+	@$(PY) -m tests.soak --full
+
+bench-chat: setup ## conversations per second beside the classic Rasa stack, same model and actions
+	@$(PY) -m tests.bench_chat
+
+lock: $(STAMP) ## resolve requirements.in anew
+	@$(VENV)/bin/uv pip compile -q --no-header --no-annotate requirements.in -o requirements.lock
+
+clean: ## remove environment, models and data of this checkout
+	rm -rf $(VENV) models var .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: help setup run test lint format soak bench-chat lock clean

@@ -1,0 +1,89 @@
+"""The service's own threads: relay to dispatch, recovery of unanswered messages, pushed news, watching for a promoted model."""
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+from bot.assistant import AssistantError
+from bot.conversation import Conversations, InboundMessage, Receipt, Reply
+from bot.db import StorageError
+from bot.embedded import EmbeddedAssistant
+from bot.models import archive_path, promoted_model
+from bot.outbox import Relay
+from bot.services import Services
+
+logger = logging.getLogger(__name__)
+
+RECOVER_EVERY, RECOVER_AGE = 5.0, timedelta(seconds=15)
+WATCH_MODELS_EVERY = 3.0
+
+
+class Background:
+    """Daemon threads that end with stop(). A failure in one round is logged and the next round tries again."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def run_relay(self, relay: Relay) -> None:
+        self._start("relay", lambda: relay.run_forever(self._stop))
+
+    def repeat(self, name: str, every: float, task: Callable[[], None]) -> None:
+        def loop() -> None:
+            while not self._stop.is_set():
+                try:
+                    task()
+                except Exception:  # a thread that dies silently would stop recovery for good
+                    logger.exception("%s failed, trying again", name)
+                self._stop.wait(every)
+
+        self._start(name, loop)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _start(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+
+def recovery(conversations: Conversations, deliver: Callable[[Receipt, InboundMessage, Reply], None]) -> Callable[[], None]:
+    """First round: everything a crash left behind; later rounds: what has waited longer than any turn takes."""
+    first = True
+
+    def task() -> None:
+        nonlocal first
+        for receipt, message, reply in conversations.recover(older_than=timedelta(0) if first else RECOVER_AGE):
+            deliver(receipt, message, reply)
+        first = False
+
+    return task
+
+
+def model_watch(services: Services, assistant: EmbeddedAssistant) -> Callable[[], None]:
+    """Loads the promoted model when it is not the serving one; a model that cannot be loaded leaves the old one serving."""
+    refused: set[str] = set()
+
+    def task() -> None:
+        try:
+            version = promoted_model(services)
+        except StorageError:
+            return
+        if version is None or version == assistant.serving_model() or version in refused:
+            return
+        path = archive_path(services.settings.models_dir, version)
+        if not path.exists():
+            return
+        try:
+            assistant.load(path)
+            logger.info("model %s now serves", version)
+        except AssistantError:
+            refused.add(version)
+            logger.exception("promoted model %s cannot be loaded; %s goes on serving", version, assistant.serving_model())
+
+    return task

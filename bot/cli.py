@@ -1,0 +1,199 @@
+"""`python -m bot …`: what operators and supervisors type. Parsing of arguments only; the work is done elsewhere."""
+from __future__ import annotations
+
+import argparse
+import getpass
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from bot import db
+from bot.assistant import AssistantError
+from bot.catalogue import CatalogueError
+from bot.models import ModelError, list_models, model_to_serve, promote_model, register_model, rollback_model
+from bot.services import Services, build_services, install_services
+from bot.settings import SettingsError, settings_from_environment
+
+EXPECTED = (SettingsError, CatalogueError, ModelError, AssistantError, db.StorageError, FileNotFoundError, ValueError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when done, 1 with one sentence on standard error when not, 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except EXPECTED as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bot", description="Minsheng 民声")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        return command
+
+    add("serve", _serve, "serve on MINSHENG_HOST:MINSHENG_PORT")
+    train = add("train", _train, "train a model on nlu_data; the first one is promoted")
+    train.add_argument("--if-missing", action="store_true", help="do nothing when there is a model already")
+    parse = add("parse", _parse, "print the parse of a text as JSON")
+    parse.add_argument("text")
+    classify = add("classify", _classify, "add the parse to every row of a csv, xlsx or jsonl file")
+    classify.add_argument("input", type=Path)
+    classify.add_argument("--out", type=Path, required=True)
+    evaluate = add("evaluate", _evaluate, "score the serving model on labelled messages")
+    evaluate.add_argument("gold", type=Path)
+    evaluate.add_argument("--json", type=Path, required=True)
+    benchmark = add("benchmark", _benchmark, "train and score one reader on given files")
+    benchmark.add_argument("what", choices=["category"])
+    benchmark.add_argument("--train", type=Path, action="append", required=True)
+    benchmark.add_argument("--test", type=Path, required=True)
+    benchmark.add_argument("--json", type=Path, required=True)
+    importing = add("import", _import, "import labelled work orders (csv, xlsx, jsonl) as annotations")
+    importing.add_argument("file", type=Path)
+    models = add("models", _models, "list, promote or roll back models")
+    models.add_argument("action", choices=["list", "promote", "rollback"])
+    models.add_argument("version", nargs="?")
+    models.add_argument("--json", action="store_true")
+    relay = add("relay", _relay, "deliver to dispatch, as a process of its own")
+    relay.add_argument("--once", action="store_true", help="deliver what is due and stop")
+    user = add("user", _user, "staff accounts")
+    user.add_argument("action", choices=["add"])
+    user.add_argument("username")
+    user.add_argument("--role", choices=["agent", "supervisor", "admin"], default="agent")
+    user.add_argument("--districts", default="", help="comma-separated; empty = all")
+    return parser
+
+
+def _services() -> Services:
+    settings = settings_from_environment()
+    services = build_services(settings)
+    install_services(services)
+    db.migrate(settings)
+    return services
+
+
+def _serve(_options: argparse.Namespace) -> None:
+    import webhook
+
+    webhook.set_up_logging()
+    webhook.serve(settings_from_environment())
+
+
+def _train(options: argparse.Namespace) -> None:
+    from bot.training import newest_model, train_model
+
+    services = _services()
+    if options.if_missing and newest_model(services.settings.models_dir):
+        return
+    now = services.now()
+    print("训练模型，大约一分钟 / training, about a minute …", file=sys.stderr)
+    path = train_model(services.settings, now=now)
+    version = register_model(services, path, trained_at=now, metrics={})
+    print(version)
+
+
+def _parse(options: argparse.Namespace) -> None:
+    from bot.embedded import EmbeddedAssistant
+    from bot.parse import parse_text
+
+    services = _services()
+    assistant = EmbeddedAssistant(model_to_serve(services))
+    print(json.dumps(parse_text(options.text, assistant, services.catalogue, services.gazetteer), ensure_ascii=False, indent=1))
+
+
+def _classify(options: argparse.Namespace) -> None:
+    from bot.batch import classify_file
+    from bot.embedded import EmbeddedAssistant
+
+    services = _services()
+    count = classify_file(options.input, options.out, EmbeddedAssistant(model_to_serve(services)), services)
+    print(f"{count} rows -> {options.out}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from bot.embedded import EmbeddedAssistant
+    from bot.evaluation import evaluate_file
+
+    services = _services()
+    report = evaluate_file(options.gold, EmbeddedAssistant(model_to_serve(services)), services)
+    options.json.write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
+    print(json.dumps({key: value for key, value in report.items() if not isinstance(value, (dict, list))}, ensure_ascii=False, indent=1))
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from bot.evaluation import benchmark_category
+
+    report = benchmark_category(options.train, options.test)
+    options.json.write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
+    print(json.dumps({key: value for key, value in report.items() if key != "per_class"}, ensure_ascii=False, indent=1))
+
+
+def _import(options: argparse.Namespace) -> None:
+    from bot.batch import import_file
+
+    count, problems = import_file(options.file, _services())
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"{count} rows imported, {len(problems)} refused")
+
+
+def _models(options: argparse.Namespace) -> None:
+    services = _services()
+    if options.action == "promote":
+        if not options.version:
+            raise ModelError("which version? `models list` shows them")
+        promote_model(services, options.version)
+        print(f"{options.version} promoted")
+    elif options.action == "rollback":
+        print(f"{rollback_model(services)} promoted")
+    elif options.json:
+        print(json.dumps(list_models(services), ensure_ascii=False))
+    else:
+        for model in list_models(services):
+            print(f"{model['version']}  {model['state']:<10} {model['trained_at'][:19]}")
+
+
+def _relay(options: argparse.Namespace) -> None:
+    import threading
+
+    import requests
+
+    from bot.outbox import Relay, build_transport
+
+    services = _services()
+    relay = Relay(services, build_transport(services, requests.Session()))
+    if options.once:
+        print(f"{relay.run_once()} deliveries attempted")
+    else:
+        relay.run_forever(threading.Event())
+
+
+def _user(options: argparse.Namespace) -> None:
+    from argon2 import PasswordHasher
+    from sqlalchemy.exc import IntegrityError
+
+    services = _services()
+    password = getpass.getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    if len(password) < 8:
+        raise ValueError("the password needs at least 8 characters")
+    row = {
+        "username": options.username,
+        "password_hash": PasswordHasher().hash(password),
+        "role": options.role,
+        "districts": json.dumps([name.strip() for name in options.districts.split(",") if name.strip()], ensure_ascii=False),
+        "created_at": db.iso(services.now()),
+    }
+    try:
+        with db.transaction(services.engine) as connection:
+            connection.execute(db.users.insert().values(**row))
+    except IntegrityError:
+        raise ValueError(f"there is a user {options.username} already") from None
+    print(f"{options.role} {options.username} added")

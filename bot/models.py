@@ -1,0 +1,97 @@
+"""Which trained model serves: archives in MODELS_DIR, their state in the database. Promotion is one row."""
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from bot import db
+from bot.services import Services
+
+CANDIDATE, PROMOTED, RETIRED = "candidate", "promoted", "retired"
+
+
+class ModelError(Exception):
+    """The model asked for does not exist or may not be promoted; the message says why."""
+
+
+def archive_path(models_dir: Path, version: str) -> Path:
+    return models_dir / f"{version}.tar.gz"
+
+
+def register_model(services: Services, path: Path, *, trained_at: datetime, metrics: dict[str, Any]) -> str:
+    """A fresh archive becomes a candidate; the very first model of an installation is promoted at once."""
+    version = path.name.removesuffix(".tar.gz")
+    with db.transaction(services.engine) as connection:
+        if connection.execute(select(db.models).where(db.models.c.version == version)).first() is None:
+            first = connection.execute(select(db.models).where(db.models.c.state == PROMOTED)).first() is None
+            connection.execute(
+                db.models.insert().values(
+                    version=version,
+                    state=PROMOTED if first else CANDIDATE,
+                    trained_at=db.iso(trained_at),
+                    promoted_at=db.iso(trained_at) if first else None,
+                    metrics=json.dumps(metrics, ensure_ascii=False),
+                )
+            )
+    return version
+
+
+def list_models(services: Services) -> list[dict[str, Any]]:
+    """Newest first: version, state, trained_at, metrics."""
+    with db.reading(services.engine) as connection:
+        rows = connection.execute(select(db.models).order_by(db.models.c.trained_at.desc())).fetchall()
+    return [{"version": r.version, "state": r.state, "trained_at": r.trained_at, "metrics": json.loads(r.metrics)} for r in rows]
+
+
+def promoted_model(services: Services) -> str | None:
+    with db.reading(services.engine) as connection:
+        row = connection.execute(select(db.models.c.version).where(db.models.c.state == PROMOTED)).first()
+    return str(row.version) if row else None
+
+
+def promote_model(services: Services, version: str) -> None:
+    """The gate: the archive exists and its evaluation, where there is one, lost no emergency. Raises ModelError."""
+    if not archive_path(services.settings.models_dir, version).exists():
+        raise ModelError(f"no archive for model {version}")
+    with db.transaction(services.engine) as connection:
+        row = connection.execute(select(db.models).where(db.models.c.version == version)).first()
+        if row is None:
+            raise ModelError(f"model {version} is not registered")
+        recall = json.loads(row.metrics).get("emergency_recall")
+        if recall is not None and recall < 1.0:
+            raise ModelError(f"model {version} misses emergencies (recall {recall})")
+        _make_promoted(connection, version, services.now())
+
+
+def rollback_model(services: Services) -> str:
+    """Back to the model that served before; returns its version. Raises ModelError when there is none."""
+    with db.transaction(services.engine) as connection:
+        row = connection.execute(
+            select(db.models).where(db.models.c.state == RETIRED).order_by(db.models.c.promoted_at.desc()).limit(1)
+        ).first()
+        if row is None or not archive_path(services.settings.models_dir, row.version).exists():
+            raise ModelError("there is no earlier model to go back to")
+        _make_promoted(connection, row.version, services.now())
+        return str(row.version)
+
+
+def _make_promoted(connection: Connection, version: str, now: datetime) -> None:
+    connection.execute(update(db.models).where(db.models.c.state == PROMOTED).values(state=RETIRED))
+    connection.execute(update(db.models).where(db.models.c.version == version).values(state=PROMOTED, promoted_at=db.iso(now)))
+
+
+def model_to_serve(services: Services) -> Path:
+    """The promoted archive, else the newest there is (registered on the way). Raises ModelError when nothing was trained."""
+    version = promoted_model(services)
+    if version and archive_path(services.settings.models_dir, version).exists():
+        return archive_path(services.settings.models_dir, version)
+    newest = max(services.settings.models_dir.glob("*.tar.gz"), key=lambda path: path.name, default=None)
+    if newest is None:
+        raise ModelError(f"no model in {services.settings.models_dir}: run `python -m bot train`")
+    register_model(services, newest, trained_at=services.now(), metrics={})
+    return newest

@@ -1,0 +1,129 @@
+"""The residents' pages with a small assistant in Rasa's place, for tests of pages: `python tests/stub_app.py [PORT]` shows them.
+
+Everything but the dialogue is real: database, tickets, conversation, cookies.
+"""
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.serving import make_server
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bot.assistant import Bubble, Button, PreparedTurn, Turn, TurnResult
+from bot.conversation import Conversations
+from bot.db import metadata
+from bot.petition import Petition
+from bot.services import Services, build_services
+from bot.settings import load_settings
+from bot.tickets import summary_of
+from bot.web import STATIC, TEMPLATES, chat, errors, tracking, web_config
+
+CARD = "请核对：\n〔类别〕城乡建设 · 道路设施\n〔地点〕经开区山阳小区南门内\n〔紧急程度〕紧急\n〔诉求〕路面空鼓塌陷，请尽快围挡、修复"
+SAID = "山阳小区南门里面的路面空鼓塌陷了，晚上看不见很危险，请尽快围挡、修复。我姓王，电话13812345678"
+
+
+@dataclass(frozen=True)
+class EchoTurn:
+    services: Services
+    turn: Turn
+
+    def run(self) -> TurnResult:
+        text = self.turn.text
+        if text == "确认提交":
+            return self._file()
+        if text.startswith("慢"):
+            time.sleep(1.5)
+        if self.turn.kind != "text":
+            return _says({"picture": "照片收到了。", "location": "位置收到了。"}[self.turn.kind])
+        if "塌" in text:
+            return _says(CARD, "确认提交", "修改", "匿名提交")
+        return _says(f"您说的是：{text}", "查进度", "转人工")
+
+    def _file(self) -> TurnResult:
+        petition = road_petition()
+        key = str(self.turn.metadata["message_id"])
+        ticket = self.services.tickets.open_ticket(petition, request_key=key, conversation_id=self.turn.conversation_id)
+        link = self.services.tickets.link(ticket.number, self.services.settings.base_url)
+        return _says(f"已经登记，编号 {ticket.number}。{ticket.lead_department}会处理。\n随时查看进度：{link}", tickets=(summary_of(ticket),))
+
+
+@dataclass(frozen=True)
+class EchoAssistant:
+    """Answers with the resident's own words, a confirmation card or a ticket."""
+
+    services: Services
+
+    def prepare(self, turn: Turn) -> PreparedTurn:
+        return EchoTurn(self.services, turn)
+
+    def parse(self, text: str) -> Mapping[str, Any]:
+        return {"text": text}
+
+    def serving_model(self) -> str:
+        return "echo"
+
+
+def _says(text: str, *titles: str, tickets: tuple[Mapping[str, Any], ...] = ()) -> TurnResult:
+    return TurnResult((Bubble(text, tuple(Button(title, title) for title in titles)),), tickets, {})
+
+
+def road_petition(**changes: Any) -> Petition:
+    given: dict[str, Any] = {
+        "id": "p1",
+        "texts": (SAID,),
+        "request_type": "求助",
+        "urgency": "紧急",
+        "place": {"text": "经开区山阳小区南门内", "district": "淮安经济技术开发区", "poi": "山阳小区"},
+        "name": "王先生",
+        "phone": "13812345678",
+    }
+    return Petition(**{**given, **changes})
+
+
+def stub_services(directory: Path, **settings: str) -> Services:
+    services = build_services(load_settings({"MINSHENG_VAR_DIR": str(directory), **settings}))
+    metadata.create_all(services.engine)
+    return services
+
+
+def create_stub_app(services: Services, *, limiter_check: Callable[[str], bool] = lambda _sender: True) -> Flask:
+    app = Flask("stub", template_folder=str(TEMPLATES), static_folder=str(STATIC))
+    app.config.update(web_config(services))
+    csrf = CSRFProtect(app)
+    pages = chat.create_blueprint(services, Conversations(services, EchoAssistant(services)), limiter_check)
+    csrf.exempt(pages)
+    app.register_blueprint(pages)
+    app.register_blueprint(tracking.create_blueprint(services))
+    errors.register_error_handlers(app)
+    return app
+
+
+@contextmanager
+def serving(app: Flask, port: int = 0) -> Iterator[str]:
+    """The app on loopback, as its address."""
+    server = make_server("127.0.0.1", port, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch, serving(create_stub_app(stub_services(Path(scratch))), int((sys.argv + ["0"])[1])) as url:
+        print(f"{url}/chat", flush=True)
+        threading.Event().wait()

@@ -1,0 +1,167 @@
+"""Wiring only: settings in, a Flask application out. `python webhook.py` serves it."""
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import requests
+import structlog
+import waitress
+from flask import Flask, Response, g, jsonify, request
+from flask_wtf.csrf import CSRFProtect
+from limits import RateLimitItemPerMinute, storage, strategies
+
+from bot import background, db
+from bot.assistant import Assistant, RemoteAssistant
+from bot.conversation import Conversations
+from bot.metrics import Metrics
+from bot.models import model_to_serve
+from bot.outbox import Relay, build_transport
+from bot.services import Services, build_services, install_services
+from bot.settings import Settings, settings_from_environment
+from bot.web import STATIC, TEMPLATES, api, chat, dispatch, openapi, sandbox, tracking, web_config, wechat
+from bot.web.errors import register_error_handlers
+from bot.wechat import CustomerServiceClient
+
+logger = logging.getLogger("minsheng")
+
+THREADS = 96  # WeChat callbacks may wait 4.2 s each; waiting threads cost next to nothing
+MAX_REQUEST = 12 * 1024 * 1024  # a picture of 10 MB and its form
+
+
+def create_app(settings: Settings, *, assistant: Assistant | None = None, threads: bool = True) -> Flask:
+    """The whole service. Raises CatalogueError, ModelError, AssistantError, SettingsError when it could not work."""
+    services = build_services(settings)
+    install_services(services)
+    db.migrate(settings)
+    assistant = assistant or open_assistant(services)
+    conversations = Conversations(services, assistant)
+    metrics, allow = Metrics(services), rate_limiter(settings)
+
+    app = Flask(__name__, static_folder=STATIC, template_folder=TEMPLATES)
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]  # people read these answers too
+    app.config.update(web_config(services), MAX_CONTENT_LENGTH=MAX_REQUEST)
+    csrf = CSRFProtect(app)
+    register_error_handlers(app)
+    wechat_client = CustomerServiceClient(services)
+
+    def allowed(sender: str, address: str) -> bool:
+        if allow(sender, address):
+            return True
+        metrics.rate_limited.inc()
+        return False
+
+    machine = [
+        api.create_blueprint(services, conversations, assistant, allowed),
+        chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
+        dispatch.create_blueprint(services, metrics),
+        wechat.create_blueprint(services, conversations, metrics, wechat_client),
+        openapi.create_blueprint(),
+    ]
+    for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
+        csrf.exempt(blueprint)
+        app.register_blueprint(blueprint)
+    app.register_blueprint(tracking.create_blueprint(services))
+    if settings.sandbox:
+        app.register_blueprint(sandbox.create_blueprint(services))
+    add_operations(app, services, metrics, assistant)
+    if threads:
+        app.extensions["background"] = start_background(services, conversations, assistant, wechat_client)
+    return app
+
+
+def open_assistant(services: Services) -> Assistant:
+    """Rasa inside this process, or the remote server named by RASA_URL."""
+    if services.settings.rasa_url:
+        return RemoteAssistant(services.settings)
+    from bot.embedded import EmbeddedAssistant  # takes seconds and 600 MB, so only where it is used
+
+    return EmbeddedAssistant(model_to_serve(services))
+
+
+def rate_limiter(settings: Settings) -> Callable[[str, str], bool]:
+    """Messages a minute for one sender and, times ten, for one address; counted in Redis where there is one."""
+    if not settings.rate_limit:
+        return lambda sender, address: True
+    store = storage.storage_from_string(settings.redis_url or "memory://")
+    limiter = strategies.FixedWindowRateLimiter(store)  # holds the store by a weak reference only; allow() below keeps it
+    one, many = RateLimitItemPerMinute(settings.rate_limit), RateLimitItemPerMinute(settings.rate_limit * 10)
+
+    def allow(sender: str, address: str) -> bool:
+        assert store is not None
+        return limiter.hit(one, "sender", sender) and limiter.hit(many, "address", address)
+
+    return allow
+
+
+def start_background(
+    services: Services, conversations: Conversations, assistant: Assistant, client: CustomerServiceClient
+) -> background.Background:
+    threads = background.Background()
+    threads.run_relay(Relay(services, build_transport(services, requests.Session())))
+    delivery = wechat.Delivery(services, client)
+    threads.repeat("recovery", background.RECOVER_EVERY, background.recovery(conversations, delivery.deliver_recovered))
+    if services.settings.wechat_app_secret:
+        threads.repeat("notices", background.RECOVER_EVERY, delivery.deliver_notices)
+    if not isinstance(assistant, RemoteAssistant) and hasattr(assistant, "load"):
+        threads.repeat("model watch", background.WATCH_MODELS_EVERY, background.model_watch(services, assistant))
+    return threads
+
+
+def add_operations(app: Flask, services: Services, metrics: Metrics, assistant: Assistant) -> None:
+    """Health, readiness, metrics, and the timing of every turn."""
+
+    @app.before_request
+    def start_clock() -> None:
+        g.started = time.perf_counter()
+
+    @app.after_request
+    def count_turn(response: Response) -> Response:
+        channel = {"/api/chat": "api", "/chat/messages": "web", "/wechat": "wechat"}.get(request.path)
+        if channel and request.method == "POST" and response.status_code == 200:
+            metrics.turns.labels(channel).inc()
+            metrics.turn_seconds.observe(time.perf_counter() - g.started)
+        return response
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return jsonify(status="ok")
+
+    @app.get("/readyz")
+    def readyz() -> tuple[Response, int]:
+        database, model = db.is_writable(services.engine), assistant.serving_model()
+        ready = database and bool(model)
+        return jsonify(status="ready" if ready else "not ready", database=database, model=model), 200 if ready else 503
+
+    @app.get("/metrics")
+    def show_metrics() -> Response:
+        if not api.may_call(services.settings.api_token):
+            return Response("", 401)
+        return Response(metrics.render(), mimetype="text/plain; version=0.0.4")
+
+
+def set_up_logging() -> None:
+    """One line per event on standard error. Rasa's per-turn debug lines would quote residents, so they stay off."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    for name in ("rasa", "rasa_sdk", "alembic", "urllib3", "waitress.queue", "jieba"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def serve(settings: Settings) -> None:
+    """Blocks until interrupted."""
+    started = time.monotonic()
+    app = create_app(settings)
+    logger.info("ready after %.1f s: http://%s:%d/chat", time.monotonic() - started, settings.host, settings.port)
+    if settings.sandbox:
+        logger.info("no DISPATCH_URL is set: the sandbox inbox is at http://%s:%d/sandbox", settings.host, settings.port)
+    waitress.serve(app, host=settings.host, port=settings.port, threads=THREADS, ident=None, max_request_body_size=MAX_REQUEST)
+
+
+if __name__ == "__main__":
+    set_up_logging()
+    serve(settings_from_environment())
