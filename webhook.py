@@ -16,7 +16,7 @@ from flask_wtf.csrf import CSRFProtect
 from limits import RateLimitItemPerMinute, storage, strategies
 
 from bot import background, db
-from bot.assistant import Assistant, RemoteAssistant
+from bot.assistant import Assistant, ReloadableAssistant, RemoteAssistant
 from bot.conversation import Conversations
 from bot.metrics import Metrics
 from bot.models import model_to_serve
@@ -107,7 +107,7 @@ def start_background(
     threads.repeat("recovery", background.RECOVER_EVERY, background.recovery(conversations, delivery.deliver_recovered))
     if services.settings.wechat_app_secret:
         threads.repeat("notices", background.RECOVER_EVERY, delivery.deliver_notices)
-    if not isinstance(assistant, RemoteAssistant) and hasattr(assistant, "load"):
+    if isinstance(assistant, ReloadableAssistant):
         threads.repeat("model watch", background.WATCH_MODELS_EVERY, background.model_watch(services, assistant))
     return threads
 

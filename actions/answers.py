@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actions.talk import Talk, TalkAction
@@ -11,6 +11,7 @@ from bot.catalogue import Catalogue, Entry, ServicePoint
 from bot.gazetteer import distance_km
 
 NEAREST = 3
+SAME_CITY_KM = 150  # farther than a prefecture is wide: the resident is in another city
 MISSES_BEFORE_PERSON = 2
 _LEAST_LIKENESS = 0.2
 _NEAR = re.compile(r"最近|附近|就近|离我|哪[里儿]|在哪|去哪|哪个(?:地方|窗口|大厅)|走路|网点|地址")
@@ -112,7 +113,7 @@ def _whereabouts(talk: Talk) -> Mapping[str, Any] | None:
     return None
 
 
-def _points_near(catalogue: Catalogue, service: str, here: Mapping[str, Any]) -> list[tuple[ServicePoint, float | None]]:
+def _points_near(catalogue: Catalogue, service: str, here: Mapping[str, Any]) -> Sequence[tuple[ServicePoint, float | None]]:
     able = [point for point in catalogue.services if service in point.items]
     if here.get("lat"):
         measured = [
@@ -120,16 +121,17 @@ def _points_near(catalogue: Catalogue, service: str, here: Mapping[str, Any]) ->
             for point in able
             if point.lat is not None and point.lng is not None
         ]
-        # Farther than a prefecture is wide: the resident is in another city.
-        return [(point, km) for point, km in sorted(measured, key=lambda pair: pair[1]) if km < 150][:NEAREST]
+        near = sorted((pair for pair in measured if pair[1] < SAME_CITY_KM), key=lambda pair: pair[1])
+        return list(near[:NEAREST])
     if not here.get("known", True):
         return []
-    in_district = [(point, None) for point in able if point.district == here.get("district")]
-    return (in_district or [(point, None) for point in able])[:NEAREST]
+    in_district = [point for point in able if point.district == here.get("district")]
+    return [(point, None) for point in (in_district or able)[:NEAREST]]
 
 
 def _line(point: ServicePoint, km: float | None) -> str:
-    details = [point.address, f"约 {km:.1f} 公里" if km is not None else "", f"电话 {point.phone}" if point.phone else "", point.hours, point.materials]
+    distance, phone = f"约 {km:.1f} 公里" if km is not None else "", f"电话 {point.phone}" if point.phone else ""
+    details = [point.address, distance, phone, point.hours, point.materials]
     return f"· {point.name}（{'，'.join(detail for detail in details if detail)}）"
 
 

@@ -2,9 +2,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from actions.answers import answer_nearest
 from actions.talk import Talk, TalkAction
@@ -154,21 +152,25 @@ def merge_message(talk: Talk, draft: Petition) -> Petition:
 
 
 def _take_place(talk: Talk, draft: Petition) -> Petition:
+    """The answer to "where": a place, more of the story (then the question comes again), or a refusal."""
     text = talk.text
-    if _DONT_KNOW.match(text) and not talk.places:
-        return replace(draft, unanswered={**draft.unanswered, "location": 9})
-    only_place = bool(talk.places) and sum(int(s["end"]) - int(s["start"]) for s in talk.places) >= 0.5 * len(text)
     if talk.places:
         extended = talk.extend(draft, text, talk.reading, talk.places)
-        return extended if not only_place else replace(extended, texts=(*draft.texts, *([text] if len(text) > 30 else [])))
-    reading = talk.latest["reading"]
-    told_more = float(reading["first_level_confidence"]) > 0.6 and len(text) > 14
-    asked_before = draft.unanswered.get("location", 0) > 1
-    if told_more and not asked_before:
-        return talk.extend(draft, text, talk.reading, ())
+        return replace(extended, texts=draft.texts) if is_only_place(talk) else extended
+    if _DONT_KNOW.match(text):
+        return replace(draft, unanswered={**draft.unanswered, "location": 9})
+    told_more = float(talk.latest["reading"]["first_level_confidence"]) > 0.6 and len(text) > 14
     if len(text) <= 40 and not told_more:
         return place_from_answer(draft, text, talk.services.gazetteer)
     return talk.extend(draft, text, talk.reading, ())
+
+
+def is_only_place(talk: Talk) -> bool:
+    """Whether a message says where and nothing else; what a correction strikes out does not count as something else."""
+    rest = talk.text
+    for span in talk.places:
+        rest = rest.replace(str(span["text"]), "")
+    return len(re.sub(r"[\W_]|不对|不是|应该|我们?家?|住|是|在|就|的|那里|这里|这边|那边|位置|地址|地点", "", rest)) < 4
 
 
 class ActionTakeDetail(TalkAction):

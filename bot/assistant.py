@@ -3,7 +3,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import requests
 
@@ -69,6 +70,12 @@ class Assistant(Protocol):
         """Rasa's parse data of a text outside any conversation. Raises AssistantError."""
 
     def serving_model(self) -> str: ...
+
+
+@runtime_checkable
+class ReloadableAssistant(Assistant, Protocol):
+    def load(self, model_path: Path) -> None:
+        """Serve another model from now on. Raises AssistantError; the one in service then stays."""
 
 
 # Messages that are not words reach Rasa as an intent payload; what they carry travels in the metadata.

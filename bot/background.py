@@ -6,10 +6,9 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
-from bot.assistant import AssistantError
+from bot.assistant import AssistantError, ReloadableAssistant
 from bot.conversation import Conversations, InboundMessage, Receipt, Reply
 from bot.db import StorageError
-from bot.embedded import EmbeddedAssistant
 from bot.models import archive_path, promoted_model
 from bot.outbox import Relay
 from bot.services import Services
@@ -65,7 +64,7 @@ def recovery(conversations: Conversations, deliver: Callable[[Receipt, InboundMe
     return task
 
 
-def model_watch(services: Services, assistant: EmbeddedAssistant) -> Callable[[], None]:
+def model_watch(services: Services, assistant: ReloadableAssistant) -> Callable[[], None]:
     """Loads the promoted model when it is not the serving one; a model that cannot be loaded leaves the old one serving."""
     refused: set[str] = set()
 

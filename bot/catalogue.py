@@ -79,6 +79,8 @@ class Diversion:
 class Emergency:
     numbers: tuple[str, ...]
     say: str
+    lead: str | None
+    category: str | None
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,13 @@ class Catalogue:
         """The city's name for a department role; a role the city does not name goes by itself."""
         return str(self.city["departments"].get(role, {}).get("name", role))
 
-    def route(self, code: str, matter: Matter | None) -> tuple[str, list[str], bool]:
-        """(lead role, co roles, whether the district of the place joins)."""
+    def route(self, code: str, matter: Matter | None, *, emergency_kind: str | None = None) -> tuple[str, list[str], bool]:
+        """(lead role, co roles, whether the district of the place joins). In an emergency the rescuers lead."""
         rule = _longest_prefix(self.routing, code) or {"lead": "其他"}
         lead, co = str(rule["lead"]), [str(role) for role in rule.get("co", ())]
+        rescuers = self.emergency(emergency_kind).lead if emergency_kind else None
+        if rescuers:
+            lead, co = rescuers, [lead, *co]
         if matter and matter.lead:
             co = [*matter.co, *([lead] if lead not in (matter.lead, "其他") and matter.kind is None else [])]
             lead = matter.lead
@@ -244,7 +249,7 @@ def load_catalogue(data_dir: Path, city: str) -> Catalogue:
             matters=tuple(_matter(entry, city_file) for entry in _read_yaml(base / "matters.yml")),
             diversions=tuple(_diversion(entry) for entry in _read_yaml(base / "diversions.yml")),
             emergencies={
-                kind: Emergency(tuple(entry["numbers"]), str(entry["say"]))
+                kind: Emergency(tuple(entry["numbers"]), str(entry["say"]), entry.get("lead"), entry.get("category"))
                 for kind, entry in _read_yaml(base / "emergencies.yml").items()
             },
             knowledge=tuple(_entry(entry) for entry in _read_yaml(home / "knowledge.yml", missing=[])),

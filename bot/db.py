@@ -257,7 +257,8 @@ def open_engine(settings: Settings) -> Engine:
     """An engine for the configured database. Does not create tables: see migrate()."""
     url = settings.sqlalchemy_url
     if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": 10, "check_same_thread": False}, poolclass=QueuePool, pool_size=20, max_overflow=80)
+        waiting = {"timeout": 10, "check_same_thread": False}
+        engine = create_engine(url, connect_args=waiting, poolclass=QueuePool, pool_size=20, max_overflow=80)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     else:

@@ -16,6 +16,8 @@ APPEAL, NEED, TOPIC = "appeal", "need", "topic"
 MAX_TITLE = 20
 MAX_DESCRIPTION = 4000
 ASKED_ENOUGH = 2
+# Below this the first level of a short cry for help is a guess, and the kind of danger says more.
+SURE = 0.6
 
 _CHINESE_DIGITS = str.maketrans("幺〇零一二两三四五六七八九", "1001223456789")
 _SPOKEN_PHONE = re.compile(r"(?<![0-9幺〇零一二三四五六七八九])[0-9幺〇零一二两三四五六七八九](?:[\s，,、-]?[0-9幺〇零一二两三四五六七八九]){6,11}(?![0-9幺〇零一二三四五六七八九])")
@@ -91,6 +93,8 @@ def apply_reading(petition: Petition, reading: Mapping[str, Any], catalogue: Cat
     if matter and matter.category:
         code = matter.category if code[:4] != matter.category[:4] else code
         first_level = max(first_level, 0.7)
+    if reading["urgency"]["emergency"] and first_level < SURE:
+        code = catalogue.emergency(reading["urgency"].get("kind")).category or code
     kind = petition.kind if "kind" in petition.fixed else (matter.kind if matter and matter.kind else APPEAL)
     level, request_type = reading["urgency"]["level"], reading["request_type"]["name"]
     if matter and matter.urgency:
@@ -295,7 +299,7 @@ def title_of(petition: Petition) -> str:
     best, best_score = "", -1.0
     for clause in re.split(r"[，。！？；,!?;\n]", petition.description):
         cleaned = re.sub(r"^(?:你好|您好|喂|请问|我要|我想|反映|投诉|举报|一下|咨询|个事|就是|那个|关于|还有|另外|麻烦|啊|哎|[\s:：])+", "", clause.strip())
-        if len(cleaned) < 3:
+        if len(cleaned) < 3 or _CONFIDENTIAL.search(cleaned) or _ANONYMOUS.search(cleaned):
             continue
         score = sum(float(span["weight"]) for span in petition.evidence if str(span["text"]) in cleaned) + min(len(cleaned), 12) / 100
         if score > best_score:

@@ -32,7 +32,7 @@ from bot.db import (
     transaction,
     webhooks_seen,
 )
-from bot.petition import Petition, matter_of, petition_from_dict, title_of
+from bot.petition import Petition, mask, matter_of, petition_from_dict, title_of
 from bot.vault import Vault
 
 CHINA = timezone(timedelta(hours=8))
@@ -142,7 +142,9 @@ class Tickets:
         now = self.now()
         number = self._next_number(connection, now)
         matter = matter_of(petition, self.catalogue)
-        lead_role, co_roles, local = self.catalogue.route(petition.category, matter)
+        lead_role, co_roles, local = self.catalogue.route(
+            petition.category, matter, emergency_kind=petition.emergency_kind if petition.emergency else None
+        )
         lead, co = self.catalogue.department(lead_role), [self.catalogue.department(role) for role in co_roles]
         district = (petition.place or {}).get("district")
         if local and district and district not in co:
@@ -441,7 +443,7 @@ class Tickets:
             "request_type": petition.request_type,
             "category": {"code": category.code, "path": list(category.path)},
             "title": ticket.title,
-            "description": petition.description,
+            "description": mask(petition.description) if hidden else petition.description,
             "location": dict(petition.place) if petition.place else {"text": None},
             "facts": dict(petition.facts),
             "urgency": petition.urgency,

@@ -428,6 +428,8 @@ class CustomerServiceClient:
             return fresh
 
     def _fetch_token(self, *, force: bool) -> _AccessToken:
+        if not self._settings.wechat_app_secret:
+            raise WeChatError("no WECHAT_APP_SECRET configured")
         payload = {
             "grant_type": "client_credential",
             "appid": self._settings.wechat_app_id,

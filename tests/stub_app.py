@@ -114,7 +114,7 @@ def create_stub_app(services: Services, *, limiter_check: Callable[[str], bool] 
 def serving(app: Flask, port: int = 0) -> Iterator[str]:
     """The app on loopback, as its address."""
     server = make_server("127.0.0.1", port, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

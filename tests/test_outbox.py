@@ -395,10 +395,10 @@ def test_late_failure_of_a_lost_lease_changes_nothing(services: Services, dispat
     assert rows_of(services, number)[0].state == "delivered"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"not json", b"[]", b"[1]", b'{"service_request_id": null}', b'{"service_request_id": "\\ud800"}', b"[" * 9000, b'"' + b"x" * 99999],
-)
+ODD_ANSWERS = [b"", b"not json", b"[]", b"[1]", b'{"service_request_id": null}', b'{"service_request_id": "\\ud800"}', b"[" * 9000]
+
+
+@pytest.mark.parametrize("body", [*ODD_ANSWERS, b'"' + b"x" * 99999])
 def test_odd_answer_to_a_delivery_is_still_a_delivery(services: Services, dispatch: DispatchServer, body: bytes) -> None:
     number = file_ticket(services)
     dispatch.plan(Behaviour(status=202, body=body))
@@ -579,7 +579,7 @@ def test_thread_survives_a_database_outage(services: Services, running: Relay, d
 def test_thread_survives_a_database_that_refuses_writes(services: Services, dispatch: DispatchServer) -> None:
     number = file_ticket(services)
     locker = create_engine(services.settings.sqlalchemy_url).raw_connection()
-    locker.isolation_level = None  # type: ignore[attr-defined]
+    locker.isolation_level = None
     locker.cursor().execute("CREATE TRIGGER full BEFORE UPDATE ON outbox BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     relay, stop = relay_of(services), threading.Event()
     thread = threading.Thread(target=relay.run_forever, args=(stop,), daemon=True)

@@ -5,6 +5,7 @@ Its crypto is written from the platform's description, independent of bot/wechat
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import itertools
 import json
@@ -152,7 +153,7 @@ class Platform:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> str:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
+        self._server = _Server(("127.0.0.1", 0), _handler_for(self))
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return f"http://127.0.0.1:{self._server.server_port}"
 
@@ -211,6 +212,10 @@ class Platform:
             return {"errcode": 0, "errmsg": "ok"}
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # many threads connect at once
+
+
 def _handler_for(platform: Platform) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -218,11 +223,12 @@ def _handler_for(platform: Platform) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             answer = json.dumps(platform.answer(self.path, body)).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json; charset=utf-8")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # tests let the caller hang up
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json; charset=utf-8")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

@@ -56,6 +56,7 @@ _CONTENT = re.compile(r"[\w]")
 
 # These speak to the service itself and are answered in passing, whatever the form asked.
 ASIDES = frozenset({"greet", "goodbye", "thank", "bot_challenge", "ask_capability", "chitchat", "abuse", "advertising"})
+ASIDE_CONFIDENCE = 0.3
 ABOUT_TICKETS = frozenset({"ask_progress", "urge", "withdraw", "supplement"})
 
 
@@ -155,11 +156,11 @@ def _while_writing(text: str, name: str, confidence: float, parse: Mapping[str, 
         return name
     if parse["place_spans"] and situation.asked == "location" and name not in ("ask_human", "cancel"):
         return "inform"
-    if name in ASIDES and confidence > 0.5 and not _has_matter(parse, 0.8):
+    if name in ASIDES and confidence > ASIDE_CONFIDENCE and not _has_matter(parse, 0.8):
         return name
     if name == "ask_progress" and confidence > 0.6 and situation.has_tickets and EARLIER_CUE.search(text):
         return name
-    if name == "ask_info" and confidence > 0.6 and QUESTION.search(text) and situation.asked != "confirm" and not parse["place_spans"]:
+    if name == "ask_info" and confidence > 0.5 and QUESTION.search(text) and situation.asked != "confirm" and not parse["place_spans"]:
         return name
     return "inform"
 

@@ -29,7 +29,7 @@ def evidence_spans(
             start = folded.find(piece) if value else -1
             if start >= 0:
                 weight[start : start + len(piece)] += value / len(piece) / len(pieces)
-    spans = []
+    spans: list[dict[str, Any]] = []
     position = 0
     for word in words_of(folded):
         start = folded.find(word, position)

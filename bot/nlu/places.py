@@ -27,7 +27,10 @@ from bot.nlu.text import fold
 PLACES_FOUND = "place_spans"
 MAX_CHARACTERS = 1200
 
-SUFFIXES = "路街巷弄道桥村组队屯湾坝镇乡县市区省州旗楼栋幢号室层座单元门口园苑府里庄家院城厦场店馆所站校学局厅湖河江渠塘库山岭坡沟港码头厂矿铺寺庙亭台口角侧边旁对面后前内外东西南北"
+SUFFIXES = (
+    "路街巷弄道桥村组队屯湾坝镇乡县市区省州旗楼栋幢号室层座单元门口园苑府里庄家院城厦场店"
+    "馆所站校学局厅湖河江渠塘库山岭坡沟港码头厂矿铺寺庙亭台口角侧边旁对面后前内外东西南北"
+)
 _DIGITS = frozenset("0123456789一二三四五六七八九十百零〇两幺")
 _EDGE = re.compile(r"^[\s，。！？；：、,.!?;:~～“”\"'（）()]+|[\s，。！？；：、,.!?;:~～“”\"'（）()]+$")
 
@@ -129,7 +132,7 @@ def character_features(text: str, names: ahocorasick.Automaton) -> list[list[str
     padded = f"\x02\x02{text}\x03\x03"
     features: list[list[str]] = []
     for i in range(len(text)):
-        c2, c1, c, n1, n2 = padded[i : i + 5]
+        c2, c1, c, n1, n2 = list(padded[i : i + 5])
         word, word_tag = word_tags[i]
         row = [
             f"0{c}", f"1{c1}", f"2{n1}", f"3{c2}", f"4{n2}", f"5{c1}{c}", f"6{c}{n1}", f"7{c2}{c1}", f"8{n1}{n2}",

@@ -32,7 +32,9 @@ class BadRequest(ValueError):
         self.status = status
 
 
-def create_blueprint(services: Services, conversations: Conversations, assistant: Assistant, allow: Callable[[str, str], bool]) -> Blueprint:
+def create_blueprint(
+    services: Services, conversations: Conversations, assistant: Assistant, allow: Callable[[str, str], bool]
+) -> Blueprint:
     """`allow(sender, address)` says whether the rate limit admits one more message."""
     blueprint = Blueprint("api", __name__, url_prefix="/api")
 
@@ -150,12 +152,15 @@ def _location(value: Any) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise BadRequest("location 必须是 {lat, lng, label}")
     lat, lng, label = value.get("lat"), value.get("lng"), value.get("label")
-    for number, bound in ((lat, 90), (lng, 180)):
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number) or abs(number) > bound:
-            raise BadRequest("location 的 lat、lng 必须是经纬度数字")
+    if not (_is_degrees(lat, 90) and _is_degrees(lng, 180)):
+        raise BadRequest("location 的 lat、lng 必须是经纬度数字")
     if label is not None and not (isinstance(label, str) and len(label) <= 200):
         raise BadRequest("location 的 label 必须是不超过 200 个字的文本")
-    return {"lat": float(lat), "lng": float(lng), "label": label or ""}
+    return {"lat": float(lat or 0), "lng": float(lng or 0), "label": label or ""}
+
+
+def _is_degrees(value: Any, bound: int) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and abs(value) <= bound
 
 
 def _turns(value: Any) -> list[Mapping[str, str]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import secrets
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, redirect, render_template, request, url_for
+from flask import Blueprint, Response, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 from sqlalchemy.engine import Row
@@ -24,12 +25,13 @@ from bot.services import Services
 from bot.signing import sign
 from bot.tickets import CHINA, EVENT_LABELS, STATES, TicketNotFound
 from bot.vault import VaultError
+from bot.web import CONTENT_POLICY, add_page_headers
 from bot.web.dispatch import MAX_DEPARTMENT, MAX_NOTE, EventError, record_signed_event
 
 NEWEST = 100
 QUICK_ACTIONS = {"accepted": "签收", "in_progress": "办理中", "returned": "退回"}
 TEXT_ACTIONS = {"replied": "答复", "closed": "办结", "rejected": "不予受理"}
-_BADGES = {"一般": "normal", "紧急": "urgent", "特急": "critical"}
+_BADGES = {"一般": "plain", "紧急": "urgent", "特急": "critical"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Card:
 
     @property
     def badge(self) -> str:
-        return _BADGES.get(str(self.data.get("urgency")), "normal")
+        return _BADGES.get(str(self.data.get("urgency")), "plain")
 
     @property
     def reporter_label(self) -> str:
@@ -74,9 +76,18 @@ def create_blueprint(services: Services, *, may_open: Callable[[], bool] | None 
 
     @blueprint.before_request
     def guard() -> ResponseReturnValue | None:
+        g.nonce = secrets.token_urlsafe(16)  # the page's own style and script; everything else comes from files
         if allowed():
             return None
-        return render_template("sandbox.html", problem="模拟派单箱里有居民的信息，只能在运行本服务的电脑上打开。", cards=[]), 403
+        problem = "模拟派单箱里有居民的信息，只能在运行本服务的电脑上打开。"
+        return render_template("sandbox.html", problem=problem, cards=[], nonce=g.nonce), 403
+
+    @blueprint.after_request
+    def add_headers(response: Response) -> Response:
+        if nonce := g.get("nonce"):  # absent when the request was refused before it came to us
+            own = f"'self' 'nonce-{nonce}'"
+            response.headers["Content-Security-Policy"] = f"{CONTENT_POLICY}; script-src {own}; style-src {own}"
+        return add_page_headers(response)
 
     @blueprint.get("/sandbox")
     def inbox() -> ResponseReturnValue:
@@ -122,6 +133,7 @@ def _page(services: Services, *, problem: str = "", failed: str = "", note: str 
     version = hashlib.sha256(repr([(card.number, card.state, len(card.deliveries)) for card in cards]).encode()).hexdigest()[:16]
     return render_template(
         "sandbox.html",
+        nonce=g.nonce,
         cards=cards,
         version=version,
         problem=problem,

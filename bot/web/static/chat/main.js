@@ -5,6 +5,7 @@ import { Log } from "./view.js";
 
 const POLL_EVERY_MS = 4000;
 const POLL_AT_MOST_MS = 30000;
+const RETRY_AFTER_MS = 1500;
 const MAX_PICTURES = 6;
 const UNSENT = "minsheng-unsent";
 
@@ -52,14 +53,22 @@ const shownText = ({ text, location }) =>
 function sendMessage(message, node) {
   unsent.keep(message);
   enqueue(node, async () => {
-    const answer = await api.say(message);
+    const answer = await twice(() => api.say(message));
     if (answer.ok) unsent.drop(message);
     settle(answer, node, () => sendMessage(message, node), () => unsent.drop(message));
   });
 }
 
 function sendPicture(blob, node, messageId) {
-  enqueue(node, async () => settle(await api.picture(messageId, blob), node, () => sendPicture(blob, node, messageId)));
+  enqueue(node, async () => settle(await twice(() => api.picture(messageId, blob)), node, () => sendPicture(blob, node, messageId)));
+}
+
+// A hiccup of a mobile network is tried over before anybody is bothered with it.
+async function twice(send) {
+  const answer = await send();
+  if (answer.status !== 0 || !navigator.onLine) return answer;
+  await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER_MS));
+  return send();
 }
 
 // The same message id goes out again on 重发, so the server never files anything twice.
