@@ -8,6 +8,7 @@ from actions.answers import answer_nearest
 from actions.talk import Talk, TalkAction
 from bot.catalogue import REQUEST_TYPES
 from bot.petition import (
+    ASKED_ENOUGH,
     NEED,
     TOPIC,
     Petition,
@@ -17,6 +18,7 @@ from bot.petition import (
     correct_place,
     find_name,
     find_phone,
+    looks_like_place,
     matter_of,
     place_from_answer,
 )
@@ -67,22 +69,22 @@ def start(talk: Talk) -> None:
 
 def drafts_from_message(talk: Talk) -> list[Petition]:
     """One draft, or one per separate appeal; a place named once serves every part that has none."""
-    kind = {"report_need": NEED, "report_topic": TOPIC}.get(talk.intent)
+    matter = talk.catalogue.find_matter(talk.text)
+    kind = None if matter and matter.kind else {"report_need": NEED, "report_topic": TOPIC}.get(talk.intent)
     if talk.intent == "report_topic" and re.search(r"投诉|举报|没人管|不处理", talk.text):
         kind = None
     scene = talk.slot("scene") or {}
     if scene.get("kind") == "room" and kind is None and talk.latest["reading"]["request_type"]["name"] in ("建议", "求助", "咨询"):
         kind = TOPIC
     parts = [part for part in talk.parts if part.get("reading")][:MAX_PARTS]
-    if kind or len(parts) < 2:
+    if kind or matter and matter.kind or len(parts) < 2:
         draft = talk.new_draft(kind or "appeal", fixed=("kind",) if kind else ())
-        if kind == NEED:
-            draft = replace(draft, facts={"item": talk.text[:60]})
         draft = talk.extend(draft, talk.text, talk.latest["reading"], talk.places)
         if kind == NEED:
             draft = replace(draft, category=_need_category(draft), fixed=(*draft.fixed, "category"))
         return [draft]
     base = talk.new_draft()
+    whole = talk.latest["reading"]["request_type"]["name"]
     drafts = []
     for number, part in enumerate(parts):
         text = talk.text[part["start"] : part["end"]]
@@ -91,7 +93,8 @@ def drafts_from_message(talk: Talk) -> list[Petition]:
             for span in talk.places
             if part["start"] <= span["start"] < part["end"]
         ]
-        drafts.append(talk.extend(replace(base, id=f"{base.id}{number}"), text, part["reading"], inside))
+        draft = talk.extend(replace(base, id=f"{base.id}{number}"), text, part["reading"], inside)
+        drafts.append(replace(draft, request_type=whole, fixed=("request_type",)) if whole == "建议" else draft)
     placed = [draft for draft in drafts if draft.place]
     if len(placed) == 1:
         drafts = [draft if draft.place else replace(draft, place=placed[0].place) for draft in drafts]
@@ -105,6 +108,8 @@ def _need_category(draft: Petition) -> str:
 
 def tell_entitlements(talk: Talk) -> None:
     """Kinds of support that fit the facts the resident told; who may have them is for the office to decide."""
+    if talk.drafts[0].kind == TOPIC or talk.drafts[0].request_type not in ("求助", "咨询"):
+        return
     for entitlement in talk.catalogue.find_entitlements(talk.text)[:2]:
         talk.say("utter_entitlement", tell=entitlement.tell)
 
@@ -123,7 +128,15 @@ def take_more(talk: Talk) -> None:
         return
     was_confirming = talk.asked == "confirm"
     talk.drafts[0] = merge_message(talk, draft)
+    share_place(talk)
     talk.ask_next(changed=was_confirming)
+
+
+def share_place(talk: Talk) -> None:
+    """A place told for one of several appeals serves the others too, unless they have their own; the card shows it."""
+    place = talk.drafts[0].place
+    if place and talk.asked in ("location", "confirm"):
+        talk.drafts = [draft if draft.place else replace(draft, place=place) for draft in talk.drafts]
 
 
 def _is_second_matter(talk: Talk, draft: Petition) -> bool:
@@ -142,6 +155,8 @@ def merge_message(talk: Talk, draft: Petition) -> Petition:
     before = draft.place
     if asked == "location":
         return _take_place(talk, draft)
+    if asked == "confirm" and talk.places and is_only_place(talk):
+        return add_places(replace(draft, place=None if (before or {}).get("whole_answer") else before), talk.places, text, gazetteer)
     if asked in ("employer", "amount", "when", "item", "other_party", "respondent"):
         if _DONT_KNOW.match(text):
             return replace(draft, facts={**draft.facts, asked: "未提及"})
@@ -159,8 +174,8 @@ def _take_place(talk: Talk, draft: Petition) -> Petition:
         return replace(extended, texts=draft.texts) if is_only_place(talk) else extended
     if _DONT_KNOW.match(text):
         return replace(draft, unanswered={**draft.unanswered, "location": 9})
-    told_more = float(talk.latest["reading"]["first_level_confidence"]) > 0.6 and len(text) > 14
-    if len(text) <= 40 and not told_more:
+    asked_again = draft.unanswered.get("location", 0) >= ASKED_ENOUGH
+    if looks_like_place(text) or asked_again and len(text) <= 30:
         return place_from_answer(draft, text, talk.services.gazetteer)
     return talk.extend(draft, text, talk.reading, ())
 

@@ -156,9 +156,11 @@ class Catalogue:
         """The city's name for a department role; a role the city does not name goes by itself."""
         return str(self.city["departments"].get(role, {}).get("name", role))
 
-    def route(self, code: str, matter: Matter | None, *, emergency_kind: str | None = None) -> tuple[str, list[str], bool]:
+    def route(
+        self, code: str, matter: Matter | None, *, kind: str = "appeal", emergency_kind: str | None = None
+    ) -> tuple[str, list[str], bool]:
         """(lead role, co roles, whether the district of the place joins). In an emergency the rescuers lead."""
-        rule = _longest_prefix(self.routing, code) or {"lead": "其他"}
+        rule = self.routing.get(kind) or _longest_prefix(self.routing, code) or {"lead": "其他"}
         lead, co = str(rule["lead"]), [str(role) for role in rule.get("co", ())]
         rescuers = self.emergency(emergency_kind).lead if emergency_kind else None
         if rescuers:
@@ -168,16 +170,18 @@ class Catalogue:
             lead = matter.lead
         return lead, [role for role in dict.fromkeys(co) if role != lead], bool(rule.get("local", True))
 
-    def required_slots(self, code: str, request_type: str, kind: str, matter: Matter | None) -> list[str]:
-        """Slots to fill before filing, in asking order; at most a place and two more."""
+    def required_slots(self, code: str, request_type: str, kind: str, matter: Matter | None, *, length: int) -> list[str]:
+        """Slots to fill before filing, in asking order; at most a place and two more. `length`: characters said so far."""
         if kind in self.slots["kind"]:
             needed = self.slots["kind"][kind]
         elif matter and matter.needs is not None:
             needed = matter.needs
         elif request_type in self.slots["request_type"]:
             needed = self.slots["request_type"][request_type]
+        elif request_type == "建议" and length >= self.slots["long_proposal"]:
+            needed = []
         else:
-            needed = _longest_prefix(self.slots["category"], code)
+            needed = _longest_prefix(self.slots["category"], code) if request_type != "建议" else None
             needed = self.slots["default"] if needed is None else needed
         return list(needed)[: MAX_EXTRA_QUESTIONS + 1]
 

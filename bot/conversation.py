@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy import select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
-from bot.assistant import Assistant, AssistantError, Bubble, Turn
+from bot.assistant import Assistant, Bubble, Turn
 from bot.db import StorageError, conversations, inbound_messages, iso, notices, reading, transaction
 from bot.services import Services
 
@@ -99,6 +100,7 @@ class Conversations:
 
     def receive(self, message: InboundMessage) -> Receipt:
         """Store a message, or find it when it came before. After this returns nothing about it can be lost."""
+        message = replace(message, text=message.text.encode("utf-8", "replace").decode("utf-8"))  # lone surrogates cannot be stored
         conversation_id = self.conversation_id(message.channel, message.sender, message.account)
         stored = self._find(conversation_id, message.message_id)
         if stored is None:
@@ -151,6 +153,8 @@ class Conversations:
     # -- one turn -------------------------------------------------------------------------------------------------
 
     def _take_turn(self, row: Row) -> Reply:
+        if row.answered_at is not None:
+            return self._stored_reply(row.id)
         message = self._message_of(row)
         for _ in range(_CONFLICT_RETRIES):
             state, version = self._state_of(row.conversation_id)
@@ -161,8 +165,10 @@ class Conversations:
                     return conflict.reply
             except StorageError:
                 return Reply((Bubble(APOLOGY_STORAGE),))  # not stored: the same message id may be sent again
-            except AssistantError:
-                logger.exception("turn failed", extra={"conversation": row.conversation_id})
+            except Exception as error:  # whatever it is, it must not block this conversation or the recovery of others
+                # Without str(error), which may quote the resident.
+                frames = "".join(traceback.format_tb(error.__traceback__))
+                logger.error("turn failed: %s\n%s", type(error).__qualname__, frames, extra={"conversation": row.conversation_id})
                 return self._give_up(row)
         raise StorageError("conversation kept changing under this turn")
 

@@ -223,7 +223,7 @@ models = Table(
     Column("metrics", Text, nullable=False),
 )
 
-annotations = Table(
+annotation_rows = Table(
     "annotation",  # append-only: labels given by people, with their source
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),

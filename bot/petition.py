@@ -161,6 +161,15 @@ def add_places(petition: Petition, spans: Sequence[Mapping[str, Any]], text: str
     return replace(petition, place=merged)
 
 
+_PLACE_WORD = re.compile(r"[路街巷弄村镇乡县区市组队屯湾号楼栋幢室苑府里园院校站桥河湖厂店场口门旁边侧]|小区|对面|附近|后面|前面|单元|社区|工地|公司|大厦|广场")
+_STORY_WORD = re.compile(r"说|找|打(?:了|过)?电话|没人|没法|怎么|为什么|不管|投诉|举报|[吗呢？?]|已经|一直|每天|天天|好几|多久|赶紧|麻烦|希望")
+
+
+def looks_like_place(text: str) -> bool:
+    """Whether an answer in which no place span was found may still be one: place words, and nothing being told."""
+    return len(text) <= 40 and bool(_PLACE_WORD.search(text)) and not _STORY_WORD.search(text)
+
+
 def place_from_answer(petition: Petition, text: str, gazetteer: Gazetteer) -> Petition:
     """The whole message is the place: the answer to "where" in which no place span was found."""
     cleaned = text.strip(" ，。,.!！?？\n")[:80]
@@ -231,7 +240,9 @@ def answer_slot(petition: Petition, slot: str, text: str) -> Petition:
 def missing_slots(petition: Petition, catalogue: Catalogue) -> list[str]:
     """What is still to be asked, in order; a slot asked twice without an answer is let go."""
     matter = next((m for m in catalogue.matters if m.id == petition.matter), None)
-    needed = catalogue.required_slots(petition.category, petition.request_type, petition.kind, matter)
+    needed = catalogue.required_slots(
+        petition.category, petition.request_type, petition.kind, matter, length=len(petition.description)
+    )
     return [
         slot
         for slot in needed
@@ -239,12 +250,20 @@ def missing_slots(petition: Petition, catalogue: Catalogue) -> list[str]:
     ]
 
 
+# "楼下便民超市" is a place only for who lives there.
+_RELATIVE = re.compile(r"^(?:我们?家?|咱们?)?(?:楼下|楼上|附近|隔壁|旁边|门口|对面|后面|前面|小区|村里|单位|学校|家)")
+
+
 def _has_place(petition: Petition) -> bool:
     """A place somebody can be sent to: more than a province, city or county."""
     place = petition.place
     if not place:
         return False
-    if place.get("lat") or place.get("whole_answer") or any(place.get(key) for key in ("community", "road", "poi", "building", "street")):
+    if place.get("lat") or place.get("whole_answer"):
+        return True
+    if _RELATIVE.match(str(place["text"])) and not any(place.get(key) for key in ("district", "street", "community", "road")):
+        return False
+    if any(place.get(key) for key in ("community", "road", "poi", "building", "street")):
         return True
     return not re.fullmatch(r"(?:[\u4e00-\u9fff]{2,8}?(?:省|市|区|县|开发区))+", str(place["text"])) and len(str(place["text"])) > 3
 
@@ -297,7 +316,8 @@ def _mask_phone(found: str) -> str:
 def title_of(petition: Petition) -> str:
     """At most 20 characters of the resident's own words: the clause that carries the most evidence."""
     best, best_score = "", -1.0
-    for clause in re.split(r"[，。！？；,!?;\n]", petition.description):
+    where = str((petition.place or {}).get("text") or "")
+    for clause in re.split(r"[，。！？；,!?;\n\s]", petition.description.replace(where, " ") if where else petition.description):
         cleaned = re.sub(r"^(?:你好|您好|喂|请问|我要|我想|反映|投诉|举报|一下|咨询|个事|就是|那个|关于|还有|另外|麻烦|啊|哎|[\s:：])+", "", clause.strip())
         if len(cleaned) < 3 or _CONFIDENTIAL.search(cleaned) or _ANONYMOUS.search(cleaned):
             continue

@@ -143,7 +143,7 @@ class Tickets:
         number = self._next_number(connection, now)
         matter = matter_of(petition, self.catalogue)
         lead_role, co_roles, local = self.catalogue.route(
-            petition.category, matter, emergency_kind=petition.emergency_kind if petition.emergency else None
+            petition.category, matter, kind=petition.kind, emergency_kind=petition.emergency_kind if petition.emergency else None
         )
         lead, co = self.catalogue.department(lead_role), [self.catalogue.department(role) for role in co_roles]
         district = (petition.place or {}).get("district")
@@ -390,11 +390,15 @@ class Tickets:
                 .where(notices.c.conversation_id == conversation_id, notices.c.delivered_at.is_(None))
                 .order_by(notices.c.id)
             ).fetchall()
-            if rows:
-                connection.execute(
-                    update(notices).where(notices.c.id.in_([row.id for row in rows])).values(delivered_at=iso(self.now()))
-                )
-        return [str(self.vault.open(row.text)) for row in rows]
+            taken = [row for row in rows if self._claim_notice(connection, row.id)]
+        return [str(self.vault.open(row.text)) for row in taken]
+
+    def _claim_notice(self, connection: Connection, notice_id: int) -> bool:
+        """False when somebody else is delivering it at this very moment."""
+        changed = connection.execute(
+            update(notices).where(notices.c.id == notice_id, notices.c.delivered_at.is_(None)).values(delivered_at=iso(self.now()))
+        )
+        return bool(changed.rowcount)
 
     def open_handover(self, conversation_id: str, reason: str) -> int:
         """Queue the conversation for a person, once; returns how many wait before it."""

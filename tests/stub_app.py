@@ -4,6 +4,7 @@ Everything but the dialogue is real: database, tickets, conversation, cookies.
 """
 from __future__ import annotations
 
+import functools
 import sys
 import tempfile
 import threading
@@ -22,12 +23,15 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bot.assistant import Bubble, Button, PreparedTurn, Turn, TurnResult
+from bot.catalogue import Catalogue, load_catalogue
 from bot.conversation import Conversations
-from bot.db import metadata
+from bot.db import metadata, open_engine
+from bot.gazetteer import Gazetteer, load_gazetteer
 from bot.petition import Petition
-from bot.services import Services, build_services
+from bot.services import DATA_DIR, Services, utc_now
 from bot.settings import load_settings
-from bot.tickets import summary_of
+from bot.tickets import Tickets, summary_of
+from bot.vault import Vault
 from bot.web import STATIC, TEMPLATES, chat, errors, tracking, web_config
 
 CARD = "请核对：\n〔类别〕城乡建设 · 道路设施\n〔地点〕经开区山阳小区南门内\n〔紧急程度〕紧急\n〔诉求〕路面空鼓塌陷，请尽快围挡、修复"
@@ -56,7 +60,8 @@ class EchoTurn:
         key = str(self.turn.metadata["message_id"])
         ticket = self.services.tickets.open_ticket(petition, request_key=key, conversation_id=self.turn.conversation_id)
         link = self.services.tickets.link(ticket.number, self.services.settings.base_url)
-        return _says(f"已经登记，编号 {ticket.number}。{ticket.lead_department}会处理。\n随时查看进度：{link}", tickets=(summary_of(ticket),))
+        text = f"已经登记，编号 {ticket.number}。{ticket.lead_department}会处理。\n随时查看进度：{link}"
+        return _says(text, tickets=(summary_of(ticket),))
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,17 @@ def road_petition(**changes: Any) -> Petition:
 
 
 def stub_services(directory: Path, **settings: str) -> Services:
-    services = build_services(load_settings({"MINSHENG_VAR_DIR": str(directory), **settings}))
-    metadata.create_all(services.engine)
-    return services
+    """A fresh database in `directory`; the city's data, which nobody changes, is read once for all tests."""
+    chosen = load_settings({"MINSHENG_VAR_DIR": str(directory), **settings})
+    engine, vault, (catalogue, gazetteer) = open_engine(chosen), Vault(chosen.secret_key), _city(chosen.city)
+    metadata.create_all(engine)
+    return Services(chosen, engine, vault, catalogue, gazetteer, Tickets(engine, vault, catalogue, utc_now), utc_now)
+
+
+@functools.cache
+def _city(name: str) -> tuple[Catalogue, Gazetteer]:
+    catalogue = load_catalogue(DATA_DIR, name)
+    return catalogue, load_gazetteer(DATA_DIR, name, catalogue.city)
 
 
 def create_stub_app(services: Services, *, limiter_check: Callable[[str], bool] = lambda _sender: True) -> Flask:
@@ -124,6 +137,7 @@ def serving(app: Flask, port: int = 0) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as scratch, serving(create_stub_app(stub_services(Path(scratch))), int((sys.argv + ["0"])[1])) as url:
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    with tempfile.TemporaryDirectory() as scratch, serving(create_stub_app(stub_services(Path(scratch))), wanted) as url:
         print(f"{url}/chat", flush=True)
         threading.Event().wait()

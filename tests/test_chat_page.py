@@ -30,8 +30,10 @@ OWN = {"Origin": "http://localhost", "X-Requested-With": "minsheng"}
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Services:
-    return stub_services(tmp_path)
+def services(tmp_path: Path) -> Iterator[Services]:
+    built = stub_services(tmp_path)
+    yield built
+    built.engine.dispose()
 
 
 @pytest.fixture
@@ -192,6 +194,14 @@ def test_fast_sender_is_slowed_down_kindly(services: Services) -> None:
     assert answers[0].get_json()["messages"] == [{"text": TOO_FAST, "buttons": []}]
 
 
+def test_each_message_and_picture_counts_once(services: Services) -> None:
+    counted: list[str] = []
+    client = create_stub_app(services, limiter_check=lambda sender: not counted.append(sender)).test_client()  # type: ignore[func-returns-value]
+    say(client, "喂")
+    send_picture(client, picture())
+    assert len(counted) == 2 and len(set(counted)) == 1
+
+
 def test_failing_storage_is_admitted_and_the_retry_succeeds(client: FlaskClient, services: Services) -> None:
     rename(services, "inbound_message", "away")
     answer = say(client, "路灯坏了")
@@ -343,7 +353,8 @@ def test_forms_work_under_tls_although_the_page_sends_no_referrer(tmp_path: Path
 
 @pytest.mark.parametrize("flag", ["anonymous", "confidential"])
 def test_hidden_reporters_are_not_named(client: FlaskClient, services: Services, flag: str) -> None:
-    _, path = filed(services, **{flag: True})
+    changes: dict[str, Any] = {flag: True}
+    _, path = filed(services, **changes)
     page = client.get(path).text
     assert "王先生" not in page and "反映人" not in page and "<dt>电话</dt>" not in page
 
@@ -602,7 +613,7 @@ def test_photo_is_made_small_before_it_travels_and_shown_after_reload(page: Page
     expect(page.locator(".bot .bubble").last).to_have_text("照片收到了。")
     assert len(sent) == 1 and b"SECRETPHONE" not in sent[0]
     page.reload()
-    page.wait_for_function("document.querySelector('.picture img')?.naturalWidth === 1600")
+    expect(page.locator(".picture img")).to_have_js_property("naturalWidth", 1600)
 
 
 def test_person_is_one_tap_away(page: Page) -> None:

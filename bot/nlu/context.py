@@ -52,6 +52,7 @@ EARLIER_CUE = re.compile(r"上次|上回|之前|前几天|那天|昨天|前天|�
 TICKET_NUMBER = re.compile(r"(?<!\d)(20\d{6})[-－—]?(\d{4})(?!\d)")
 PHONE = re.compile(r"(?<!\d)(?:1[3-9]\d[\s-]?\d{4}[\s-]?\d{4}|0\d{2,3}[\s-]?\d{7,8}|\d{7,8})(?!\d)")
 QUESTION = re.compile(r"[?？]|吗|么$|呢$|怎么|咋|如何|哪里|哪儿|在哪|几点|多少|多久|什么|啥|能不能|可不可以|有没有|是不是|要不要|需不需要|行不行")
+SERVICE_QUESTION = re.compile(r"你们[^，。]{0,6}(?:几点|什么时候(?:上|下)班|下班|上班|收费|要钱|周末|节假日|休息|是真人|是机器人|会不会泄露)")
 _CONTENT = re.compile(r"[\w]")
 
 # These speak to the service itself and are answered in passing, whatever the form asked.
@@ -78,9 +79,9 @@ def situation_of(tracker: DialogueStateTracker) -> Situation:
 
 
 def draft_text(tracker: DialogueStateTracker) -> str:
-    """What the resident has said so far of the petition being written; empty when there is none."""
+    """What the resident has said so far of the petition being asked about; empty when there is none."""
     drafts = tracker.get_slot(DRAFTS) if DRAFTS in tracker.slots else None
-    return "\n".join(drafts[0].get("texts", [])) if drafts and len(drafts) == 1 else ""
+    return "\n".join(drafts[0].get("texts", [])) if drafts else ""
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=False)
@@ -154,6 +155,8 @@ def _while_writing(text: str, name: str, confidence: float, parse: Mapping[str, 
         return name if name in ABOUT_TICKETS else "ask_progress"
     if name in ("ask_human", "anonymous", "confidential") and confidence > 0.5:
         return name
+    if SERVICE_QUESTION.search(text):
+        return "ask_capability"
     if parse["place_spans"] and situation.asked == "location" and name not in ("ask_human", "cancel"):
         return "inform"
     if name in ASIDES and confidence > ASIDE_CONFIDENCE and not _has_matter(parse, 0.8):
@@ -170,6 +173,8 @@ def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any]
         resolved = _answer_after_filing(text, name, situation)
         if resolved:
             return resolved
+    if situation.asked == "near" and (parse["place_spans"] or name in ("inform", "ask_info")) and name not in ABOUT_TICKETS:
+        return "inform"
     if TICKET_NUMBER.search(text):
         return name if name in ABOUT_TICKETS else "ask_progress"
     if name == "ask_progress" and not (PROGRESS_CUE.search(text) or EARLIER_CUE.search(text)) and _has_matter(parse, 0.6):

@@ -81,7 +81,7 @@ class PlaceReader(ModelPart):
             return []
         tags = self.tagger.tag(character_features(folded, self.names))
         found = []
-        for start, end in spans_from_tags(tags):
+        for start, end in join_over_blanks(folded, spans_from_tags(tags)):
             start, end = _trim(text, start, end)
             if end - start >= 2:
                 confidence = sum(self.tagger.marginal(tags[i], i) for i in range(start, end)) / (end - start)
@@ -122,6 +122,17 @@ def spans_from_tags(tags: Sequence[str]) -> list[tuple[int, int]]:
         if tag == "B" or tag == "I" and start is None:
             start = position
     return spans
+
+
+def join_over_blanks(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """"芝罘区 毓璜顶街道 大海阳社区" is one place: chat residents put blanks where a letter would have none."""
+    joined: list[tuple[int, int]] = []
+    for start, end in spans:
+        if joined and 0 <= start - joined[-1][1] <= 2 and not text[joined[-1][1] : start].strip():
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def character_features(text: str, names: ahocorasick.Automaton) -> list[list[str]]:

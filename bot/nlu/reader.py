@@ -5,6 +5,7 @@ of describing a petition, the message is also read together with what they said 
 """
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,10 +26,24 @@ from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer, tokens_of
 from bot.nlu.linear import LinearReader
 from bot.nlu.splitter import PARTS
+from bot.nlu.text import fold
 from bot.nlu.urgency import judge_urgency
 
 READING, DRAFT_READING = "reading", "draft_reading"
 TOP_CATEGORIES = 5
+
+
+# Whoever opens with "我要投诉" has said what it is; only the very beginning counts, later the word is part of the story.
+_NAMED = re.compile(
+    r"^(?:你好|您好|喂|领导|同志|请问|我们?|实名|匿名|要|想|来|再|就是|向你们?|给你们|打电话|提|几个|[一两三]个|个|点|反映|\s|[，,。!！])*"
+    r"(投诉|举报|咨询|建议|表扬|感谢|求助)"
+)
+NAMED_CONFIDENCE = 0.9
+
+
+def named_request_type(text: str) -> str | None:
+    match = _NAMED.match(fold(text[:30]))
+    return {"感谢": "表扬"}.get(match.group(1), match.group(1)) if match else None
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,9 @@ class PetitionReader(ModelPart):
 
     def _read(self, text: str, row: Row, tokens: Sequence[str]) -> dict[str, Any]:
         request_type, request_confidence = self.request_type.best(row)
+        named = named_request_type(text)
+        if named and named != request_type:
+            request_type, request_confidence = named, NAMED_CONFIDENCE
         urgency_probabilities = dict(zip(self.urgency.classes, map(float, self.urgency.probabilities(row))))
         categories = self.category.best(row)
         top = categories[0][0][:2]

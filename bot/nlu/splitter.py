@@ -73,12 +73,44 @@ class AppealSplitter(ModelPart):
             return [{"start": 0, "end": len(text)}]
         column = self.reader.classes.index(HOLDS)
         starts = [0]
+        numbered = enumeration_borders(text)
+        if numbered:
+            starts += [border for border in numbered[1:] if border - starts[-1] >= MIN_PART]
+            return [{"start": start, "end": end} for start, end in zip(starts, [*starts[1:], len(text)])]
         for border in candidate_borders(text):
             row = self.vectorizer.row(border_tokens(text, border))
             probability = float(self.reader.probabilities(row)[column])
             if probability >= THRESHOLD and border - starts[-1] >= MIN_PART and len(text) - border >= MIN_PART:
                 starts.append(border)
         return [{"start": start, "end": end} for start, end in zip(starts, [*starts[1:], len(text)])]
+
+
+_ENUMERATIONS = tuple(
+    tuple(re.compile(mark) for mark in marks)
+    for marks in (
+        (r"一是|一、|一，", r"二是|二、|二，", r"三是|三、|三，"),
+        (r"(?<!\d)1[、.，)）]", r"(?<!\d)2[、.，)）]", r"(?<!\d)3[、.，)）]"),
+        (r"第一[个件]?", r"第二[个件]?", r"第三[个件]?"),
+        (r"①", r"②", r"③"),
+    )
+)
+_SEVERAL = re.compile(r"(?:两|二|三|几|2|3)(?:个|件|条|点)(?:事|问题|建议|意见|情况|诉求)")
+
+
+def enumeration_borders(text: str) -> list[int]:
+    """Where numbered points begin, when the resident says that there are several matters and numbers them."""
+    if not _SEVERAL.search(text):
+        return []
+    for marks in _ENUMERATIONS:
+        borders: list[int] = []
+        for mark in marks:
+            match = mark.search(text, borders[-1] + 1 if borders else 0)
+            if match is None:
+                break
+            borders.append(match.start())
+        if len(borders) >= 2:
+            return borders
+    return []
 
 
 def candidate_borders(text: str) -> list[int]:

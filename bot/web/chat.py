@@ -87,11 +87,12 @@ class ChatPages:
         body = request.get_json(silent=True)
         if not isinstance(body, dict):
             abort(400, "请求应为 JSON 对象。")
-        return self._respond(_message_from(body, _browser()))
-
-    def _respond(self, message: InboundMessage) -> tuple[Response, int]:
+        message = _message_from(body, _browser())
         if not self.limiter_check(message.sender):
             return _bubble(TOO_FAST), 429
+        return self._respond(message)
+
+    def _respond(self, message: InboundMessage) -> tuple[Response, int]:
         try:
             receipt = self.conversations.receive(message)
             reply = receipt.reply or self.conversations.answer(receipt)
