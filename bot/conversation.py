@@ -228,7 +228,8 @@ class Conversations:
 
     def _store(self, conversation_id: str, message: InboundMessage) -> int:
         now = iso(self.services.now())
-        with transaction(self.services.engine) as connection:
+        # Nobody has been told anything yet; the turn's own commit, or the caller's, makes both durable.
+        with transaction(self.services.engine, durable=message.channel == "wechat") as connection:
             known = connection.execute(select(conversations.c.id).where(conversations.c.id == conversation_id)).first()
             if known is None:
                 sealed = self.services.vault.seal({"sender": message.sender, "account": message.account})

@@ -274,8 +274,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # IMMEDIATE: a transaction that reads first and writes later must not fail half-way with SQLITE_BUSY.
-    read_only = connection.get_execution_options().get("read_only")
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if not options.get("read_only"):
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if options.get('durable', True) else 'NORMAL'}")
+    connection.exec_driver_sql("BEGIN" if options.get("read_only") else "BEGIN IMMEDIATE")
 
 
 _current: contextvars.ContextVar[Connection | None] = contextvars.ContextVar("minsheng_transaction", default=None)
@@ -284,8 +286,12 @@ _sqlite_writer = threading.Lock()
 
 
 @contextlib.contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """One atomic write. Joins the transaction already open in this context. Raises StorageError when storage fails."""
+def transaction(engine: Engine, *, durable: bool = True) -> Iterator[Connection]:
+    """One atomic write. Joins the transaction already open in this context. Raises StorageError when storage fails.
+
+    Not `durable`: survives the death of the process at once, of the machine only with the next durable commit (SQLite in
+    WAL mode then skips the sync); for what nobody was told about yet.
+    """
     joined = _current.get()
     if joined is not None:
         yield joined
@@ -293,7 +299,7 @@ def transaction(engine: Engine) -> Iterator[Connection]:
     guard = _sqlite_writer if engine.dialect.name == "sqlite" else contextlib.nullcontext()
     with guard:
         try:
-            with engine.begin() as connection:
+            with engine.connect().execution_options(durable=durable) as connection, connection.begin():
                 token = _current.set(connection)
                 try:
                     yield connection

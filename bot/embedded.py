@@ -94,6 +94,9 @@ class LoadedModel:
     core_target: str
     actions: Mapping[str, Action]
     nlg: TemplatedNaturalLanguageGenerator
+    # Policies see the intent and the actions of this turn, nothing else, unless a slot influences the conversation:
+    # then what they predicted once for the same turn they predict again. None = slots do influence, ask every time.
+    predictions: dict[tuple[str | None, ...], PolicyPrediction] | None
 
 
 class EmbeddedAssistant:
@@ -125,6 +128,7 @@ class EmbeddedAssistant:
             core_target=metadata.core_target,
             actions={name: action_for_name_or_text(name, domain, None) for name in domain.action_names_or_texts},
             nlg=TemplatedNaturalLanguageGenerator(domain.responses),
+            predictions=None if any(slot.influence_conversation for slot in domain.slots) else {},
         )
 
     def serving_model(self) -> str:
@@ -187,8 +191,9 @@ class _EmbeddedTurn:
 
     async def _predict_and_act(self) -> list[Mapping[str, Any]]:
         spoken: list[Mapping[str, Any]] = []
+        taken: tuple[str, ...] = ()
         for _ in range(MAX_PREDICTIONS):
-            prediction = self._predict()
+            prediction = self._predict(taken)
             name = self.model.domain.action_names_or_texts[prediction.max_confidence_index]
             if name == ACTION_LISTEN_NAME:
                 break
@@ -196,16 +201,27 @@ class _EmbeddedTurn:
             events = await self.assistant.act(self.model, name, self.tracker)
             self.tracker.update(ActionExecuted(name, prediction.policy_name, prediction.max_confidence), self.model.domain)
             self.tracker.update_with_events(events, self.model.domain)
+            taken = (*taken, name)
             spoken += [_message(event) for event in events if isinstance(event, BotUttered)]
         return spoken
 
-    def _predict(self) -> PolicyPrediction:
+    def _predict(self, taken: tuple[str, ...]) -> PolicyPrediction:
         followup = self.tracker.followup_action
         if followup:
             self.tracker.clear_followup_action()
             return PolicyPrediction.for_action_name(self.model.domain, followup)
-        results = self.model.runner.run({PLACEHOLDER_TRACKER: self.tracker}, [self.model.core_target])
-        prediction: PolicyPrediction = results[self.model.core_target]
+        known, latest = self.model.predictions, self.tracker.latest_message
+        if known is None or latest is None or latest.entities:
+            return self._ask_policies()
+        key = (latest.intent.get("name"), *taken)
+        if key not in known:
+            known[key] = self._ask_policies()
+        return known[key]
+
+    def _ask_policies(self) -> PolicyPrediction:
+        prediction: PolicyPrediction = self.model.runner.run({PLACEHOLDER_TRACKER: self.tracker}, [self.model.core_target])[
+            self.model.core_target
+        ]
         return prediction
 
 

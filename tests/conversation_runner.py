@@ -1,9 +1,12 @@
 """Drives residents' conversations over HTTP against a running server and compares how they end with what the scenario expects.
 
 A scenario is data (tests/conversations/*.yml, or lines of a .jsonl): `messages` the resident says whatever the bot asks in
-between, `answers` to its questions, `expect` how it must end, `then` what happens after filing. `expect` has kind, kind_also,
-category (first level), request_type, urgency, emergency, location_contains, location_excludes, district, appeals, confidential,
-and in our own stories lead, co, says, never, asked_at_most. A list means any of them (for places, says, never: each); empty is not checked.
+between, `answers` to its questions, `expect` how it must end, `then` what happens after filing.
+`expect` has kind, kind_also, category (first level), request_type, urgency, emergency, location_contains, location_excludes,
+district, appeals, confidential; our own stories also lead, co, says, never, anonymous, asked_at_most, may_split. A list means any
+of them (for places, co, says, never: each, with "|" between alternatives in says); empty is not checked.
+Steps of `then`: {say, says, never}, {status, department, note} (a signed event for the first ticket), {ticket: {field: value}},
+{dispatch: change}, {neighbour: scenario}.
 
     python -m tests.conversation_runner FILE… --url http://127.0.0.1:5005 [--secret DISPATCH_SECRET] [--only ID…] [--verbose]
 """
@@ -11,9 +14,14 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import json
+import os
 import re
+import socket
+import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,14 +30,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 import yaml
 from standardwebhooks.webhooks import Webhook
 
 from tests.dispatch_server import DispatchServer
 
+ROOT = Path(__file__).resolve().parent.parent
 MOST_ANSWERS = 10
 DISPATCH_PATIENCE = 15.0
+START_PATIENCE = 120.0
+SECRET = "whsec_c3RvcmllcyBvZiByZXNpZGVudHMsIGRyaXZlbg=="
 
 # Which of the resident's answers a question is after; the first pattern found applies, `other` if none does.
 ASKED_FOR = (
@@ -39,6 +51,8 @@ ASKED_FOR = (
     ("when", re.compile(r"什么时候|几点|什么时间")),
 )
 _ASKS = re.compile(r"[？?]|请问|告诉我|请说|请再|再发一遍")
+# An open invitation is no question to somebody who has said it all.
+_INVITES = re.compile(r"告诉我是什么事|直接说就行|回复“登记”")
 # Buttons a resident with nothing to change would tap, in this order. "不留电话" is not among them: the phone is given in words.
 _TAPS = ("确认提交", "确定撤回")
 _EMERGENCY = re.compile(r"打[^。]{0,8}1(?:10|19|20|22)(?!\d)")
@@ -60,15 +74,20 @@ class Outcome:
     tickets: list[dict[str, Any]] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    offered_split: bool = False
 
     @property
     def heard(self) -> str:
         return "\n".join(text for reply in self.replies for text in reply)
 
     def report(self) -> str:
-        places = [f"{t['ticket_number']} {t['kind']} {'/'.join(t['category']['path'])} {t['request_type']} {t['urgency']}"
-                  f" @{t['location'].get('text')} [{t['location'].get('district')}] -> {t['department']}" for t in self.tickets]
-        return "\n".join([f"{self.id}: " + "; ".join(self.faults), *self.transcript, *places])
+        return "\n".join([f"{self.id}: " + "; ".join(self.faults), *self.transcript, *map(_line, self.tickets)])
+
+
+def _line(ticket: Mapping[str, Any]) -> str:
+    what = f"{ticket['kind']} {'/'.join(ticket['category']['path'])} {ticket['request_type']} {ticket['urgency']}"
+    place, department = ticket["location"], ticket["department"]
+    return f"{ticket['ticket_number']} {what} @{place.get('text')} [{place.get('district')}] -> {department['lead']} + {department['co']}"
 
 
 @dataclass
@@ -89,8 +108,10 @@ class Conversation:
         texts = [str(bubble["text"]) for bubble in data["messages"]]
         self.buttons = [str(button["title"]) for bubble in data["messages"] for button in bubble["buttons"]]
         self.outcome.replies.append(texts)
+        self.outcome.offered_split |= "分开登记" in self.buttons
         self.outcome.transcript.append(f"  居民：{body.get('text') or body}")
-        self.outcome.transcript += [f"  小民：{text}" for text in texts] + ([f"        [{'] ['.join(self.buttons)}]"] if self.buttons else [])
+        self.outcome.transcript += [f"  小民：{text}" for text in texts]
+        self.outcome.transcript += [f"        [{'] ['.join(self.buttons)}]"] if self.buttons else []
         for filed in data["tickets"]:
             self.outcome.tickets.append(self.ticket(filed["ticket_number"]))
         return texts
@@ -128,7 +149,7 @@ class Runner:
         assert self.dispatch is not None
         for ticket in outcome.tickets:
             number = ticket["ticket_number"]
-            if not _wait(lambda number=number: number in self.dispatch.counts()):  # type: ignore[misc]
+            if not _wait(lambda number=number: number in self.dispatch.counts()):
                 yield f"dispatch never received {number}"
                 continue
             received = self.dispatch.tickets()[number]
@@ -138,12 +159,14 @@ class Runner:
 
     def _take_step(self, step: Mapping[str, Any], talk: Conversation) -> list[str]:
         faults: list[str] = []
-        number = talk.outcome.tickets[-1]["ticket_number"] if talk.outcome.tickets else ""
+        number = talk.outcome.tickets[0]["ticket_number"] if talk.outcome.tickets else ""
         if "status" in step:
             self._send_status(number, step)
         if "say" in step:
             heard = "\n".join(talk.say(step["say"]))
             faults += [f"after {step['say']!r}: {fault}" for fault in _texts(step, heard)]
+        if "neighbour" in step:
+            faults += self._ask_neighbour(step["neighbour"], talk.outcome)
         if "ticket" in step:
             now = talk.ticket(number)
             faults += [f"{key} is {now.get(key)!r}, not {wanted!r}" for key, wanted in step["ticket"].items() if now.get(key) != wanted]
@@ -151,13 +174,20 @@ class Runner:
             faults.append(f"dispatch never heard {step['dispatch']!r}")
         return faults
 
+    def _ask_neighbour(self, scenario: Mapping[str, Any], outcome: Outcome) -> list[str]:
+        """Another resident speaks; what they hear and file is compared like a story of its own."""
+        told = self.run({"id": f"{outcome.id}, neighbour", **scenario})
+        outcome.transcript += ["  --- neighbour", *told.transcript]
+        return [f"neighbour: {fault}" for fault in told.faults]
+
     def _got_change(self, number: str, change: str) -> bool:
         assert self.dispatch is not None
         return any(e.ticket_number == number and e.payload["data"].get("change") == change for e in self.dispatch.events)
 
     def _send_status(self, number: str, step: Mapping[str, Any]) -> None:
         now = datetime.now(timezone.utc)
-        data = {"ticket_number": number, "at": now.isoformat(), **{key: step[key] for key in ("status", "department", "note") if key in step}}
+        told = {key: step[key] for key in ("status", "department", "note") if key in step}
+        data = {"ticket_number": number, "at": now.isoformat(), **told}
         body = json.dumps({"type": "ticket.status", "timestamp": now.isoformat(), "data": data}, ensure_ascii=False)
         webhook_id = f"evt_{uuid.uuid4().hex}"
         # The library takes a naive time as UTC and a secret without prefix as base64.
@@ -179,6 +209,9 @@ def answer_questions(talk: Conversation, answers: Mapping[str, str], *, appeals:
         asked = asked_for(talk.outcome.replies[-1] if talk.outcome.replies else [])
         if asked is None:
             return
+        if talk.outcome.replies[-3:] == [talk.outcome.replies[-1]] * 3:
+            talk.outcome.faults.append("says the same for the third time")
+            return
         talk.outcome.questions.append(asked)
         talk.say(answers.get(asked) or answers.get("other") or "没有了")
     talk.outcome.faults.append(f"still asking after {MOST_ANSWERS} answers")
@@ -192,7 +225,7 @@ def button_to_tap(buttons: Sequence[str], appeals: int) -> str | None:
 
 def asked_for(reply: Iterable[str]) -> str | None:
     """The key of `answers` that the newest question of a reply is after; None when it asks nothing."""
-    question = next((text for text in reversed(list(reply)) if _ASKS.search(text)), None)
+    question = next((text for text in reversed(list(reply)) if _ASKS.search(text) and not _INVITES.search(text)), None)
     if question is None:
         return None
     # What stands before the question (an echo, an address already known) must not be taken for the question.
@@ -208,6 +241,8 @@ def compare(expect: Mapping[str, Any], outcome: Outcome) -> list[str]:
     faults = list(_kinds(expect, outcome))
     faults += _emergencies(expect, outcome)
     faults += _texts(expect, outcome.heard)
+    if outcome.offered_split and expect.get("appeals") == 1 and not expect.get("may_split"):
+        faults.append("offered to split one appeal")
     if expect.get("asked_at_most") is not None and len(outcome.questions) > int(expect["asked_at_most"]):
         faults.append(f"asked {len(outcome.questions)} questions: {outcome.questions}")
     if outcome.tickets:
@@ -311,6 +346,58 @@ def _wait(condition: Any) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+# -- a server of one's own ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[Runner]:
+    """The whole service as a process of its own, with an empty VAR_DIR, delivering to a dispatch stand-in on loopback."""
+    with DispatchServer(SECRET) as dispatch, tempfile.TemporaryDirectory() as directory:
+        url = f"http://127.0.0.1:{_free_port()}"
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("MINSHENG_") or name == "MINSHENG_MODELS_DIR"},
+            "MINSHENG_VAR_DIR": directory,
+            "MINSHENG_PORT": url.rsplit(":", 1)[1],
+            "MINSHENG_DISPATCH_URL": dispatch.url,
+            "MINSHENG_DISPATCH_SECRET": SECRET,
+            "MINSHENG_RATE_LIMIT": "0",
+        }
+        log = Path(directory) / "server.log"
+        command = [sys.executable, "-W", "ignore", "webhook.py"]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+        try:
+            _wait_until_ready(url, process, log)
+            yield Runner(url, SECRET, dispatch)
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def live() -> Iterator[Runner]:
+    """One server for all test modules that name this module in `pytest_plugins`."""
+    with serving() as runner:
+        yield runner
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(requests.RequestException):
+            if requests.get(f"{url}/readyz", timeout=5).status_code == 200:
+                return
+        time.sleep(0.5)
+    raise Unreachable("the server does not get ready:\n" + log.read_text(errors="replace")[-2000:])
 
 
 # -- files ------------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -83,7 +84,7 @@ class Size:
     seed: int = 1
 
 
-SHORT, FULL = Size(conversations=40, kills=4, kills_starting=1), Size(conversations=300, kills=30, kills_starting=5)
+SHORT, FULL = Size(conversations=40, kills=3, kills_starting=1), Size(conversations=300, kills=30, kills_starting=5)
 
 
 # -- the world ----------------------------------------------------------------------------------------------------
@@ -102,6 +103,10 @@ class World:
     seen: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     open_at_kill: list[int] = field(default_factory=list)
+    laps: list[tuple[str, float]] = field(default_factory=lambda: [("", time.monotonic())])
+
+    def lap(self, name: str) -> None:
+        self.laps.append((name, time.monotonic()))
 
     def fault(self, sentence: str) -> None:
         self.faults.append(sentence)
@@ -431,7 +436,7 @@ def _check_resident(world: World, resident: Resident, numbers: list[str], titles
     world.seen["answers nobody heard (crash while pushing)"] += resident.unheard
 
 
-def summary(world: World, residents: Sequence[Resident], seconds: float) -> str:
+def summary(world: World, residents: Sequence[Resident]) -> str:
     seen, killed = world.seen, sorted(world.open_at_kill) or [0]
     kinds = Counter("two appeals" if r.pair else "emergency" if r.emergency else "one appeal" for r in residents)
     channels = Counter(r.channel for r in residents)
@@ -447,7 +452,8 @@ def summary(world: World, residents: Sequence[Resident], seconds: float) -> str:
         f"dispatch        {seen['requests at dispatch']} requests for {seen['tickets']} tickets and their changes",
         f"tickets         {seen['tickets']} filed, {seen['numbers told']} numbers told",
         f"noted           {seen['address of an emergency taken for a new matter']} addresses of emergencies taken for a new matter",
-        f"time            {seconds:.0f} s, seed {world.size.seed}",
+        "time            " + ", ".join(f"{name} {at - before:.0f} s" for (_, before), (name, at) in pairwise(world.laps)),
+        f"seed            {world.size.seed}",
     ]
     verdict = ["NOTHING LOST"] if not world.faults else [f"{len(world.faults)} FAULTS", *world.faults[:40]]
     return "\n".join([*lines, *verdict])
@@ -455,7 +461,7 @@ def summary(world: World, residents: Sequence[Resident], seconds: float) -> str:
 
 async def run(size: Size, directory: Path, *, say: Callable[[str], None] = print) -> list[str]:
     """The faults found; empty when nothing was lost. Says what it did."""
-    started, chance, platform = time.monotonic(), random.Random(size.seed), Platform()
+    chance, platform = random.Random(size.seed), Platform()
     api_base = platform.start()
     with DispatchServer(SECRET) as dispatch:
         dispatch.rule = misbehave(random.Random(size.seed + 1))
@@ -469,16 +475,19 @@ async def run(size: Size, directory: Path, *, say: Callable[[str], None] = print
         try:
             talking: Awaitable[Any] = asyncio.gather(*(resident.run() for resident in residents))
             await kill_again_and_again(world, chance)
+            world.lap("killing")
             dispatch.rule = None
             await talking
+            world.lap("last words")
             services = build_services(load_settings(settings_as_variables(server.settings)))
             await drain(world, services, 300)
+            world.lap("delivering the rest")
             check(world, residents, services, dispatch)
             services.engine.dispose()
         finally:
             server.stop()
             platform.stop()
-    say(summary(world, residents, time.monotonic() - started))
+    say(summary(world, residents))
     return world.faults
 
 

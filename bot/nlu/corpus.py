@@ -68,7 +68,8 @@ def read_corpus(data_dir: Path) -> list[Example]:
     for path in sorted((data_dir / "petitions").glob("*.txt")):
         examples += read_petitions(path)
     examples += read_intents(data_dir / "intents" / "intents.txt")
-    examples += read_urgency(data_dir / "intents" / "urgency.txt")
+    for path in sorted((data_dir / "intents").glob("urgency*.txt")):
+        examples += read_urgency(path)
     examples += read_parts(data_dir / "intents" / "splits.txt")
     return examples
 

@@ -85,6 +85,16 @@ class AppealSplitter(ModelPart):
         return [{"start": start, "end": end} for start, end in zip(starts, [*starts[1:], len(text)])]
 
 
+_ANNOUNCED = re.compile(
+    r"^\s*(?:另外|还有(?:一?[个件桩])?(?:事|问题)?|再(?:反映|说|报)(?:一?[个件桩])?|再就是|再有|再者|再一个|此外|顺(?:便|带)|对了|除此之外|[二三]是|[二三]、|第[二三]|[23][、.，)）]|②|③|其[二三]|(?:我)?还(?:想|要|建议|想问)|也要(?:投诉|举报|反映)|跟你说另外)"
+)
+
+
+def is_announced(text: str) -> bool:
+    """Whether a part opens by saying that another matter, or the next point, comes."""
+    return bool(_ANNOUNCED.match(fold(text)))
+
+
 _ENUMERATIONS = tuple(
     tuple(re.compile(mark) for mark in marks)
     for marks in (
