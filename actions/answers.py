@@ -43,18 +43,23 @@ class ActionAnswerQuestion(TalkAction):
         if entry is None and talk.asked == "near":
             answer_nearest(talk)
             return
-        if entry is None:
-            _answer_unknown(talk)
-        else:
-            talk.say("utter_answer", answer=entry.answer, hotline=_hotline(entry.hotline))
-        for entitlement in talk.catalogue.find_entitlements(talk.text)[:2]:
-            talk.say("utter_entitlement", tell=entitlement.tell)
-        if not talk.drafts:
-            _keep_enquiry(talk, entry)
-            if entry and entry.service and _NEAR.search(talk.text):
-                answer_nearest(talk)
-        else:
-            talk.ask_again()
+        answer_with(talk, entry)
+
+
+def answer_with(talk: Talk, entry: Entry | None) -> None:
+    """The entry's answer, or an honest "not known here"; then the nearest counter, or back to the form."""
+    if entry is None:
+        _answer_unknown(talk)
+    else:
+        talk.say("utter_answer", answer=entry.answer, hotline=_hotline(entry.hotline))
+    for entitlement in talk.catalogue.find_entitlements(talk.text)[:2]:
+        talk.say("utter_entitlement", tell=entitlement.tell)
+    if talk.drafts:
+        talk.ask_again()
+        return
+    _keep_enquiry(talk, entry)
+    if entry and entry.service and _NEAR.search(talk.text):
+        answer_nearest(talk)
 
 
 def _keep_enquiry(talk: Talk, entry: Entry | None) -> None:
@@ -176,13 +181,17 @@ class ActionClarify(TalkAction):
     action = "action_clarify"
 
     def act(self, talk: Talk) -> None:
-        misses = int(talk.slot("misses") or 0) + 1
-        if misses >= MISSES_BEFORE_PERSON:
-            call_person(talk, "utter_handover_after_misses", reason="misunderstood")
-            return
-        talk.say("utter_clarify" if re.search(r"\w", talk.text) else "utter_empty")
-        talk.remember(misses=misses)
-        talk.ask_again()
+        clarify(talk)
+
+
+def clarify(talk: Talk) -> None:
+    misses = int(talk.slot("misses") or 0) + 1
+    if misses >= MISSES_BEFORE_PERSON:
+        call_person(talk, "utter_handover_after_misses", reason="misunderstood")
+        return
+    talk.say("utter_clarify" if re.search(r"\w", talk.text) else "utter_empty")
+    talk.remember(misses=misses)
+    talk.ask_again()
 
 
 class ActionCallPerson(TalkAction):

@@ -52,8 +52,9 @@ def _running_emergency(talk: Talk) -> Ticket | None:
 def _file(talk: Talk) -> Ticket:
     """No card, no form: what is known is filed at once, together with the draft it grew out of."""
     draft = talk.drafts[0] if talk.drafts else talk.new_draft()
-    draft = talk.extend(draft, talk.text, talk.reading, talk.places)
-    draft = replace(draft, urgency="特急", emergency=True)
+    kind = talk.latest["reading"]["urgency"].get("kind")
+    draft = talk.extend(replace(draft, emergency=True, emergency_kind=kind), talk.text, talk.reading, talk.places)
+    draft = replace(draft, urgency="特急")
     point = talk.metadata.get("location")
     if point and draft.place is None:
         draft = talk.with_point(place_from_answer(draft, str(point.get("label") or "地图定位"), talk.services.gazetteer), point)

@@ -6,7 +6,7 @@ import re
 from actions.talk import Talk, TalkAction
 from bot.db import iso
 from bot.nlu.context import TICKET_NUMBER
-from bot.nlu.text import fold
+from bot.text import fold
 from bot.tickets import CHINA, FINAL_STATES, Ticket, TicketClosed, TicketNotFound
 
 _COMMAND_ONLY = re.compile(r"^(?:我要|帮我|我想|请)?(?:再)?(?:补充(?:情况|说明|一下|一点)?|催办|催一下|催一催|撤回|撤销)(?:工单|一下)?[。！!]?$")
@@ -85,7 +85,7 @@ def _status_sentence(talk: Talk, ticket: Ticket, own: bool) -> str:
         "rejected": "没有受理。",
         "withdrawn": "您已经撤回。",
     }[ticket.state]
-    return f"{sentence}{note}" if own and note and note not in sentence else sentence
+    return f"{sentence}{note.rstrip('。')}。" if own and note and note not in sentence else sentence
 
 
 class ActionSupplementTicket(TalkAction):

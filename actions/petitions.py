@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from actions.answers import answer_nearest
+from actions.answers import answer_nearest, answer_with, clarify, find_entry
 from actions.talk import Talk, TalkAction
-from bot.catalogue import REQUEST_TYPES
+from bot.catalogue import REQUEST_TYPES, Diversion
+from bot.nlu.context import QUESTION
 from bot.petition import (
-    ASKED_ENOUGH,
     NEED,
     TOPIC,
     Petition,
@@ -29,6 +31,7 @@ MAX_PARTS = 4
 
 _DONT_KNOW = re.compile(r"^(?:不清楚|不知道|说不清|不晓得|没有|没了?|无|不用|算了|不说|不方便|记不(?:清|得)|忘了|随便|不告诉)")
 _ANOTHER = re.compile(r"^(?:另外|还有(?:一?[个件])?(?:事|问题)?|对了|再(?:反映|说|报)(?:一?[个件])?|顺便)")
+SHORT_ANSWER = 10
 _LITTLE = 6  # a message this short carries no matter of its own
 
 
@@ -41,16 +44,41 @@ class ActionTakePetition(TalkAction):
         if talk.drafts:
             take_more(talk)
             return
-        diversion = talk.catalogue.find_diversion(talk.text)
+        diversion = talk.catalogue.find_diversion(talk.text) or _insisting(talk)
         if diversion:
             talk.say(diversion.say)
+            talk.remember(diverted=diversion.code)
             talk.services.tickets.log_diversion(talk.conversation_id, diversion.code)
             if not diversion.file:
                 talk.remember(asked=None)
                 return
+        entry = find_entry(talk.catalogue, talk.text) if is_enquiry(talk) else None
+        if entry is not None:
+            answer_with(talk, entry)
+            return
+        if not diversion:
+            talk.remember(diverted=None)
         talk.drafts = drafts_from_message(talk)
         tell_entitlements(talk)
         start(talk)
+        if diversion:
+            talk.remember(reporter={**(talk.slot("reporter") or {}), "confidential": True})
+
+
+def _insisting(talk: Talk) -> Diversion | None:
+    """Right after a diversion, a short push without a place ("你们下个单子嘛") is the same matter again."""
+    code = talk.slot("diverted")
+    again = len(talk.text) < 30 and not talk.places and re.search(r"你们|单子|派|催|管|帮|不能|凭什么|为什么", talk.text)
+    return next((d for d in talk.catalogue.diversions if d.code == code), None) if code and again else None
+
+
+_COMPLAINT = re.compile(r"投诉|举报|不管|没人管|不处理|不给|不发|拖|欠|坏|堵|漏|吵|臭|骗|乱|拒|推诿|踢皮球|态度|停了|没了|被")
+
+
+def is_enquiry(talk: Talk) -> bool:
+    """A question that was taken for a report: it asks, and it complains of nothing."""
+    kind = talk.latest["reading"]["request_type"]["name"]
+    return kind in ("咨询", "求助") and bool(QUESTION.search(talk.text)) and not _COMPLAINT.search(talk.text) and len(talk.text) < 60
 
 
 def start(talk: Talk) -> None:
@@ -152,13 +180,16 @@ def merge_message(talk: Talk, draft: Petition) -> Petition:
     corrected = correct_place(draft, text, gazetteer)
     if corrected is not None:
         return corrected
+    named = _FIELD.match(text)
+    if named:
+        return place_from_answer(draft, named.group(1), gazetteer)
     before = draft.place
     if asked == "location":
         return _take_place(talk, draft)
     if asked == "confirm" and talk.places and is_only_place(talk):
         return add_places(replace(draft, place=None if (before or {}).get("whole_answer") else before), talk.places, text, gazetteer)
     if asked in ("employer", "amount", "when", "item", "other_party", "respondent"):
-        if _DONT_KNOW.match(text):
+        if _DONT_KNOW.match(text) and len(text) <= SHORT_ANSWER:
             return replace(draft, facts={**draft.facts, asked: "未提及"})
         draft = answer_slot(draft, asked, text)
     draft = talk.extend(draft, text, talk.reading, talk.places)
@@ -170,14 +201,23 @@ def _take_place(talk: Talk, draft: Petition) -> Petition:
     """The answer to "where": a place, more of the story (then the question comes again), or a refusal."""
     text = talk.text
     if talk.places:
-        extended = talk.extend(draft, text, talk.reading, talk.places)
-        return replace(extended, texts=draft.texts) if is_only_place(talk) else extended
-    if _DONT_KNOW.match(text):
+        whole = whole_place(talk)
+        extended = talk.extend(draft, text, talk.reading, [whole] if whole else talk.places)
+        return replace(extended, texts=draft.texts) if whole or is_only_place(talk) else extended
+    if _DONT_KNOW.match(text) and len(text) <= SHORT_ANSWER:
         return replace(draft, unanswered={**draft.unanswered, "location": 9})
-    asked_again = draft.unanswered.get("location", 0) >= ASKED_ENOUGH
-    if looks_like_place(text) or asked_again and len(text) <= 30:
+    if looks_like_place(text):
         return place_from_answer(draft, text, talk.services.gazetteer)
     return talk.extend(draft, text, talk.reading, ())
+
+
+def whole_place(talk: Talk) -> Mapping[str, Any] | None:
+    """The answer to "where" from its first place on, when nothing is told after it: "翡翠城 碧水湾三期 门岗旁边" is one place."""
+    start = int(talk.places[0]["start"])
+    rest = talk.text[start:].strip(" ，。,.!！")
+    if start > 4 or not looks_like_place(rest) or re.search(r"不对|不是", rest):
+        return None
+    return {"start": start, "end": start + len(rest), "text": rest, "confidence": 1.0}
 
 
 def is_only_place(talk: Talk) -> bool:
@@ -211,7 +251,7 @@ class ActionTakeDetail(TalkAction):
             talk.drafts = drafts_from_message(talk)
             start(talk)
         else:
-            talk.say("utter_clarify")
+            clarify(talk)
 
 
 def detail_for_filed(talk: Talk) -> None:
@@ -226,6 +266,12 @@ def detail_for_filed(talk: Talk) -> None:
         if asked == "phone":
             _keep_phone(talk, ticket)
         elif asked == "address":
+            if not talk.places and not looks_like_place(talk.text):
+                tickets.supplement(ticket.number, talk.text)
+                talk.say("utter_detail_kept", number=ticket.number)
+                talk.say("utter_ask_address")
+                talk.remember(asked="address")
+                return
             petition = replace(ticket.petition, texts=(*ticket.petition.texts, talk.text))
             placed = place_of(talk, petition)
             tickets.correct(ticket.number, placed)

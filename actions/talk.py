@@ -169,6 +169,7 @@ class Talk:
             else:
                 draft = self.drafts[number]
                 slot = missing_slots(draft, self.catalogue)[0]
+                self.drafts[number] = note_asked(draft, slot)
                 self._ask(slot, replace(draft, unanswered={}))
 
     def show_card(self, *, changed: bool = False) -> None:

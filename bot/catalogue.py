@@ -81,6 +81,7 @@ class Emergency:
     say: str
     lead: str | None
     category: str | None
+    co: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ class Catalogue:
         lead, co = str(rule["lead"]), [str(role) for role in rule.get("co", ())]
         rescuers = self.emergency(emergency_kind).lead if emergency_kind else None
         if rescuers:
-            lead, co = rescuers, [lead, *co]
+            lead, co = rescuers, [*self.emergency(emergency_kind).co, lead, *co]
         if matter and matter.lead:
             co = [*matter.co, *([lead] if lead not in (matter.lead, "其他") and matter.kind is None else [])]
             lead = matter.lead
@@ -253,7 +254,7 @@ def load_catalogue(data_dir: Path, city: str) -> Catalogue:
             matters=tuple(_matter(entry, city_file) for entry in _read_yaml(base / "matters.yml")),
             diversions=tuple(_diversion(entry) for entry in _read_yaml(base / "diversions.yml")),
             emergencies={
-                kind: Emergency(tuple(entry["numbers"]), str(entry["say"]), entry.get("lead"), entry.get("category"))
+                kind: Emergency(tuple(entry["numbers"]), str(entry["say"]), entry.get("lead"), entry.get("category"), tuple(entry.get("co", ())))
                 for kind, entry in _read_yaml(base / "emergencies.yml").items()
             },
             knowledge=tuple(_entry(entry) for entry in _read_yaml(home / "knowledge.yml", missing=[])),

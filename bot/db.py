@@ -32,7 +32,7 @@ from sqlalchemy import (
     event,
 )
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from bot.settings import PROJECT_ROOT, Settings
@@ -283,6 +283,7 @@ def _begin_sqlite(connection: Connection) -> None:
 _current: contextvars.ContextVar[Connection | None] = contextvars.ContextVar("minsheng_transaction", default=None)
 # SQLite lets one writer in; waiting on a lock in this process is fair and instant, its busy handler sleeps instead.
 _sqlite_writer = threading.Lock()
+_WRITER_SECONDS = 10.0  # as long as SQLite's own wait: a queue behind a locked database must not add up
 
 
 @contextlib.contextmanager
@@ -294,20 +295,38 @@ def transaction(engine: Engine, *, durable: bool = True) -> Iterator[Connection]
     """
     joined = _current.get()
     if joined is not None:
-        yield joined
+        with _storage_errors():  # here too: an action inside a turn must see what it is, not some failure of its own
+            yield joined
         return
-    guard = _sqlite_writer if engine.dialect.name == "sqlite" else contextlib.nullcontext()
-    with guard:
+    with _storage_errors(), _writing(engine), engine.connect().execution_options(durable=durable) as connection, connection.begin():
+        token = _current.set(connection)
         try:
-            with engine.connect().execution_options(durable=durable) as connection, connection.begin():
-                token = _current.set(connection)
-                try:
-                    yield connection
-                finally:
-                    _current.reset(token)
-        except OperationalError as error:
-            # str(error) would carry the statement's parameters, which hold personal data.
-            raise StorageError(str(error.orig)) from error
+            yield connection
+        finally:
+            _current.reset(token)
+
+
+@contextlib.contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        # str(error) would carry the statement's parameters, which hold personal data.
+        raise StorageError(str(error.orig)) from error
+
+
+@contextlib.contextmanager
+def _writing(engine: Engine) -> Iterator[None]:
+    """The one writer of this process on SQLite. Raises StorageError when the others take too long."""
+    if engine.dialect.name != "sqlite":
+        yield
+        return
+    if not _sqlite_writer.acquire(timeout=_WRITER_SECONDS):
+        raise StorageError("other writers are waiting for the database")
+    try:
+        yield
+    finally:
+        _sqlite_writer.release()
 
 
 @contextlib.contextmanager
@@ -315,13 +334,11 @@ def reading(engine: Engine) -> Iterator[Connection]:
     """A consistent read that takes no write lock; sees the open transaction's own writes when there is one."""
     joined = _current.get()
     if joined is not None:
-        yield joined
+        with _storage_errors():
+            yield joined
         return
-    try:
-        with engine.connect().execution_options(read_only=True) as connection:
-            yield connection
-    except OperationalError as error:
-        raise StorageError(str(error.orig)) from error
+    with _storage_errors(), engine.connect().execution_options(read_only=True) as connection:
+        yield connection
 
 
 def migrate(settings: Settings) -> None:
@@ -333,9 +350,14 @@ def migrate(settings: Settings) -> None:
 
 
 def is_writable(engine: Engine) -> bool:
+    """Really writes: a transaction that changes nothing succeeds on a full disk."""
     try:
-        with transaction(engine) as connection:
-            connection.execute(webhooks_seen.delete().where(webhooks_seen.c.id == ""))
+        with transaction(engine, durable=False) as connection:
+            probe = {"at": iso(datetime.now(timezone.utc))}
+            if connection.execute(webhooks_seen.update().where(webhooks_seen.c.id == "").values(**probe)).rowcount == 0:
+                connection.execute(webhooks_seen.insert().values(id="", **probe))
+        return True
+    except IntegrityError:  # another replica wrote its probe at this moment
         return True
     except (StorageError, SQLAlchemyError):
         return False

@@ -4,7 +4,6 @@ Changes nothing. Reports carry ids, labels and offsets, never the text of a mess
 """
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,11 +18,11 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from bot.assistant import Assistant
 from bot.batch import open_table
-from bot.nlu.features import MAX_CHARACTERS, Vectorizer, tokens_from_words, tokens_of, words_of
+from bot.nlu.features import MAX_CHARACTERS, Vectorizer, tokens_from_words, words_of
 from bot.nlu.linear import LinearReader
-from bot.nlu.text import fold
 from bot.parse import build_parse
 from bot.services import Services
+from bot.text import fold
 
 MAX_MISTAKES = 30
 ECE_BINS = 10
@@ -299,7 +298,7 @@ def _unread_rows(path: Path) -> list[tuple[str, Callable[[], Labelled]]]:
 
 def _from_text(text: str, label: str) -> Labelled:
     folded = fold(text[:MAX_CHARACTERS])
-    return Labelled(label, words_of(folded), characters_of(folded))
+    return Labelled(label, words_of(folded), _characters(folded))
 
 
 def _from_tokens(tokens: str, label: str) -> Labelled:

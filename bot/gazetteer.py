@@ -13,6 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from bot.text import fold
+
+# Stands for the code of a county whose name several cities have (鼓楼区): the name is known, the code is not.
+SHARED_NAME = "000000"
 PROVINCE, CITY, DISTRICT, STREET = "province", "city", "district", "street"
 _LEVEL_BY_LENGTH = {2: PROVINCE, 4: CITY, 6: DISTRICT, 9: STREET}
 _SHORTENABLE = re.compile(r"(?:维吾尔自治区|壮族自治区|回族自治区|特别行政区|自治区|省|市|区|县)$")
@@ -93,6 +97,7 @@ class Gazetteer:
 
     def resolve(self, span: str, *, context: str = "") -> Place:
         """Parts of one place mention. `context` is the whole text: a district named elsewhere in it fills a gap."""
+        original, span, context = span, fold(span), fold(context)
         found = self._divisions_in(span)
         if DISTRICT not in found and context:
             found = {**{level: d for level, d in self._divisions_in(context).items() if level in (PROVINCE, CITY, DISTRICT)}, **found}
@@ -108,7 +113,7 @@ class Gazetteer:
                     rest = rest.split(form, 1)[1]
                     break
         return Place(
-            text=span,
+            text=original,
             province=_name(found.get(PROVINCE)),
             city=_name(found.get(CITY)),
             district=_name(district),
@@ -117,7 +122,7 @@ class Gazetteer:
             road=_first(_ROAD, rest),
             poi=(local.name if local and local.kind not in ("道路", "村", "社区", "镇街") else None) or _first(_ESTATE, rest) or _first(_INSTITUTION, rest),
             building=_first(_BUILDING, rest),
-            adcode=deepest.code if deepest else None,
+            adcode=deepest.code if deepest and deepest.code != SHARED_NAME else None,
             lat=local.lat if local else None,
             lng=local.lng if local else None,
         )
@@ -156,7 +161,7 @@ class Gazetteer:
 
     def _choose(self, candidates: list[Division], name: str, found: Mapping[str, Division], following: str) -> Division | None:
         """The candidate inside what is already known; else the home city's; else the only one there is."""
-        known = max((d.code for d in found.values()), key=len, default="")
+        known = max((d.code for d in found.values() if d.code != SHARED_NAME), key=len, default="")
         inside = [d for d in candidates if len(d.code) > len(known) and d.code.startswith(known)] if known else []
         if inside:
             return inside[0]
@@ -168,6 +173,8 @@ class Gazetteer:
         full = [d for d in candidates if d.name == name]
         if len(full) == 1 and full[0].level in (PROVINCE, CITY, DISTRICT):
             return full[0]
+        if full and all(division.level == DISTRICT for division in full):
+            return Division(SHARED_NAME, name)
         # A short form ("运河" inside 运河北路) is only a division when no road or estate word follows it.
         short = [d for d in candidates if d.level in (PROVINCE, CITY)]
         return short[0] if len(short) == 1 and following not in "路街道巷河小大花苑园村镇东西南北" else None

@@ -11,11 +11,12 @@ from typing import Any
 
 from bot.catalogue import OTHER, Catalogue, Matter
 from bot.gazetteer import Gazetteer, Place
+from bot.text import fold
 
 APPEAL, NEED, TOPIC = "appeal", "need", "topic"
 MAX_TITLE = 20
 MAX_DESCRIPTION = 4000
-ASKED_ENOUGH = 2
+ASKED_ENOUGH = 3
 # Below this the first level of a short cry for help is a guess, and the kind of danger says more.
 SURE = 0.6
 
@@ -93,10 +94,12 @@ def apply_reading(petition: Petition, reading: Mapping[str, Any], catalogue: Cat
     if matter and matter.category:
         code = matter.category if code[:4] != matter.category[:4] else code
         first_level = max(first_level, 0.7)
-    if reading["urgency"]["emergency"] and first_level < SURE:
-        code = catalogue.emergency(reading["urgency"].get("kind")).category or code
+    if petition.emergency and first_level < SURE:
+        code = catalogue.emergency(petition.emergency_kind).category or code
     kind = petition.kind if "kind" in petition.fixed else (matter.kind if matter and matter.kind else APPEAL)
     level, request_type = reading["urgency"]["level"], reading["request_type"]["name"]
+    # Old words read again with new ones may sound like an emergency; only the message itself can be one.
+    level = "紧急" if level == "特急" else level
     if matter and matter.urgency:
         level = _higher(level, matter.urgency)
     if kind in (NEED, "minor", "relief", "mediation") and request_type in ("投诉", "建议", "咨询"):
@@ -113,8 +116,6 @@ def apply_reading(petition: Petition, reading: Mapping[str, Any], catalogue: Cat
         category_confidence=first_level,
         alternatives=tuple(categories),
         urgency=_higher(petition.urgency, level),
-        emergency=petition.emergency or bool(reading["urgency"]["emergency"]),
-        emergency_kind=petition.emergency_kind or reading["urgency"].get("kind"),
         reasons=tuple(dict.fromkeys((*petition.reasons, *reading["urgency"]["reasons"]))),
         evidence=tuple(reading["evidence"]),
         confidential=petition.confidential or bool(matter and matter.confidential),
@@ -263,8 +264,10 @@ def _has_place(petition: Petition) -> bool:
         return True
     if _RELATIVE.match(str(place["text"])) and not any(place.get(key) for key in ("district", "street", "community", "road")):
         return False
-    if any(place.get(key) for key in ("community", "road", "poi", "building", "street")):
+    if any(place.get(key) for key in ("community", "road", "poi", "street")):
         return True
+    if place.get("building"):  # "5号楼六层" of which estate?
+        return False
     return not re.fullmatch(r"(?:[\u4e00-\u9fff]{2,8}?(?:省|市|区|县|开发区))+", str(place["text"])) and len(str(place["text"])) > 3
 
 
@@ -283,8 +286,8 @@ def facts_in(text: str) -> dict[str, str]:
 
 
 def find_phone(text: str) -> str | None:
-    """A mobile or landline number as digits, also when spoken ("幺三八…")."""
-    for match in _SPOKEN_PHONE.finditer(text):
+    """A mobile or landline number as digits, also when spoken ("幺三八…") or full-width."""
+    for match in _SPOKEN_PHONE.finditer(fold(text)):
         digits = re.sub(r"\D", "", match.group().translate(_CHINESE_DIGITS))
         if _MOBILE.match(digits) or _LANDLINE.match(digits):
             return digits

@@ -200,14 +200,15 @@ class Tickets:
         """The first open ticket on the same matter at the same place; each appellant keeps a ticket and hears the result."""
         if key is None or petition.kind in ("minor", "need"):
             return None
-        row = connection.execute(
-            select(tickets.c.cluster)
+        rows = connection.execute(
+            select(tickets.c.cluster, tickets.c.category_code, tickets.c.title)
             .where(tickets.c.place_key == key, tickets.c.state.notin_(FINAL_STATES))
             .where(tickets.c.filed_at >= iso(now - timedelta(days=CLUSTER_DAYS)))
             .order_by(tickets.c.number)
-            .limit(1)
-        ).first()
-        return row.cluster if row else None
+            .limit(50)
+        ).fetchall()
+        title = title_of(petition)
+        return next((row.cluster for row in rows if row.category_code == petition.category or alike(title, row.title)), None)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -540,7 +541,16 @@ def place_key(petition: Petition) -> str | None:
     spot = "".join(str(place.get(part) or "") for part in ("district", "road", "community", "poi"))
     if not (place.get("road") or place.get("poi") or place.get("community")):
         return None
-    return f"{petition.category[:4]}|{spot}"[:200]
+    return f"{petition.category[:2]}|{spot}"[:200]
+
+
+def alike(first: str, second: str) -> bool:
+    """Whether two titles name the same thing: they share a word of two characters that is not only about anything."""
+    pairs = {first[i : i + 2] for i in range(len(first) - 1)} & {second[i : i + 2] for i in range(len(second) - 1)}
+    return len(pairs - _EMPTY_PAIRS) >= 2
+
+
+_EMPTY_PAIRS = frozenset("这里 那里 没有 一直 已经 希望 能不 不能 我们 他们 现在 晚上 好几 几天 天了 问题 一个".split())
 
 
 def summary_of(ticket: Ticket) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from rasa.shared.nlu.training_data.training_data import TrainingData
 from bot.catalogue import load_catalogue
 from bot.nlu.context import ASKED, DRAFTS, RECENT_TICKETS, Situation, phrase_intent, resolve_intent
 from bot.nlu.corpus import PLACE_NAMES, CorpusError, Example, read_corpus, read_petitions
-from bot.nlu.text import clauses, fold, strip_marks
 from bot.nlu.urgency import CRITICAL, ROUTINE, URGENT, find_dangers, judge_urgency
 from bot.settings import PROJECT_ROOT
+from bot.text import clauses, fold, strip_marks
 
 DATA = PROJECT_ROOT / "nlu_data"
 CONTEXT = ExecutionContext(GraphSchema({}), model_id="slice")

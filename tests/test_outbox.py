@@ -384,14 +384,21 @@ def test_lost_answer_is_made_good_with_the_same_id(services: Services, dispatch:
 
 
 def test_late_failure_of_a_lost_lease_changes_nothing(services: Services, dispatch: DispatchServer, clock: Clock) -> None:
+    """The first relay's refusal arrives while the second, which took over the expired lease, is still waiting."""
     number = file_ticket(services)
-    dispatch.plan(Behaviour(status=400, hang=1.0))
-    thread = threading.Thread(target=relay_of(services).run_once)
-    thread.start()
+    dispatch.plan(Behaviour(status=400, hang=1.5), hang(4.0))
+    first, second = (threading.Thread(target=relay_of(services).run_once) for _ in range(2))
+    first.start()
     wait_until(lambda: len(dispatch.requests) == 1)
     clock.advance(LEASE + timedelta(seconds=1))
-    relay_of(services).run_once()
-    thread.join(10)
+    second.start()
+    wait_until(lambda: len(dispatch.requests) == 2, 1.4)
+    holder = rows_of(services, number)[0].lease_owner
+    first.join(10)
+    (row,) = rows_of(services, number)
+    assert second.is_alive() and (row.state, row.lease_owner) == ("pending", holder) and holder
+    assert outcomes_of(services, row.id)[0].endswith("已由别的进程接手")
+    second.join(10)
     assert rows_of(services, number)[0].state == "delivered"
 
 

@@ -17,7 +17,7 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import INTENT, TEXT
 from rasa.shared.nlu.training_data.message import Message
 
-from bot.nlu.text import fold
+from bot.text import fold
 
 DRAFTS, ASKED, RECENT_TICKETS = "drafts", "asked", "recent_tickets"
 FALLBACK, EMERGENCY, REPORT = "nlu_fallback", "report_emergency", "report_problem"
@@ -41,7 +41,7 @@ PHRASES = {
     "file_enquiry": "登记 登记咨询 我要登记",
     "ask_capability": "帮助 功能 怎么用 你能做什么 ?",
     "greet": "你好 您好 在吗 hi hello 喂",
-    "thank": "谢谢 谢谢你 多谢 感谢 谢了",
+    "thank": "谢谢 谢谢你 多谢 感谢 谢了 知道了 晓得了 收到 明白 明白了 好的谢谢 我知道了 了解",
 }
 _EXACT = {phrase: intent for intent, phrases in PHRASES.items() for phrase in phrases.split()}
 _EDGES = re.compile(r"^[\s，。！？,.!?~～、…]+|[\s，。！？,.!?~～、…啊呀吧哈呢哦噢]+$")
@@ -53,6 +53,8 @@ TICKET_NUMBER = re.compile(r"(?<!\d)(20\d{6})[-－—]?(\d{4})(?!\d)")
 PHONE = re.compile(r"(?<!\d)(?:1[3-9]\d[\s-]?\d{4}[\s-]?\d{4}|0\d{2,3}[\s-]?\d{7,8}|\d{7,8})(?!\d)")
 QUESTION = re.compile(r"[?？]|吗|么$|呢$|怎么|咋|如何|哪里|哪儿|在哪|几点|多少|多久|什么|啥|能不能|可不可以|有没有|是不是|要不要|需不需要|行不行")
 SERVICE_QUESTION = re.compile(r"你们[^，。]{0,6}(?:几点|什么时候(?:上|下)班|下班|上班|收费|要钱|周末|节假日|休息|是真人|是机器人|会不会泄露)")
+_VERDICT = re.compile(r"^(?:很|挺|非常|太|还算|基本|总体)?(?:不太?|非常不|很不)?满意")
+_SECRECY = re.compile(r"匿|名|身份|保密|别让|不要让|别说|别告诉|知道是我|泄露|暴露|报复|实名|信息")
 _CONTENT = re.compile(r"[\w]")
 
 # These speak to the service itself and are answered in passing, whatever the form asked.
@@ -119,9 +121,15 @@ def resolve_intent(text: str, ranking: Sequence[Mapping[str, Any]], parse: Mappi
     exact = phrase_intent(text)
     if exact:
         return _exact_in_situation(exact, situation)
+    name, confidence = str(ranking[0]["name"]), float(ranking[0]["confidence"])
+    if situation.has_draft and CANCEL_CUE.search(text) and name in ("cancel", "withdraw", "deny"):
+        return "cancel"
     if parse["reading"]["urgency"]["emergency"]:
         return EMERGENCY
-    name, confidence = str(ranking[0]["name"]), float(ranking[0]["confidence"])
+    if _VERDICT.match(text) and not situation.has_draft and situation.has_tickets:
+        return "dissatisfied" if re.match(r"^不|.{0,4}没(?:解决|处理)", text) else "satisfied"
+    if name in ("anonymous", "confidential") and not _SECRECY.search(text):
+        name = next((str(r["name"]) for r in ranking if r["name"] not in ("anonymous", "confidential")), FALLBACK)
     if situation.has_draft:
         return _while_writing(text, name, confidence, parse, situation)
     return _otherwise(text, name, confidence, parse, situation)
@@ -141,9 +149,10 @@ def _while_writing(text: str, name: str, confidence: float, parse: Mapping[str, 
     if CANCEL_CUE.search(text) and (name in ("cancel", "withdraw", "deny") or len(text) < 30) and not _has_matter(parse, 0.75):
         return "cancel"
     if situation.asked == "split":
-        if name in ("split_yes", "affirm") or re.search(r"分开|分别|两[个件]|各", text):
+        short = len(text) <= 12
+        if short and (name in ("split_yes", "affirm") or re.search(r"分开|分别|两[个件]|各", text)):
             return "split_yes"
-        if name in ("split_no", "deny") or re.search(r"合|一起|一件", text):
+        if short and (name in ("split_no", "deny") or re.search(r"合|一起|一件", text)):
             return "split_no"
         return "inform"
     if situation.asked == "confirm":
@@ -169,6 +178,8 @@ def _while_writing(text: str, name: str, confidence: float, parse: Mapping[str, 
 
 
 def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any], situation: Situation) -> str:
+    if situation.asked == "address" and name not in ABOUT_TICKETS and name not in ("ask_human", "cancel", "thank", "greet"):
+        return "inform"
     if situation.asked in ("phone", "address", "rating", "withdraw", "note") and (name in _ANSWERS or len(text) <= 12 or name == "inform"):
         resolved = _answer_after_filing(text, name, situation)
         if resolved:

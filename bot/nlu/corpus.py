@@ -12,7 +12,7 @@ from rasa.shared.nlu.constants import INTENT, TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
-from bot.nlu.text import strip_marks
+from bot.text import strip_marks
 
 REPORT_PROBLEM = "report_problem"
 PART_SEPARATOR = "∥"

@@ -9,7 +9,7 @@ import numpy as np
 
 from bot.nlu.features import FIRST_MARK, PAIR_MARK, WORD_MARK, Row, Vectorizer, words_of
 from bot.nlu.linear import LinearReader
-from bot.nlu.text import fold
+from bot.text import fold
 
 MAX_SPANS = 5
 _MARKS = re.compile(f"[{WORD_MARK}{PAIR_MARK}{FIRST_MARK}]")

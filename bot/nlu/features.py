@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from bot.nlu.text import fold
+from bot.text import fold
 
 FIRST_WORDS = 15
 # Kind marks of feature tokens; character n-grams carry none. Control characters cannot occur in a folded word.
@@ -24,7 +24,8 @@ WORD_MARK, PAIR_MARK, FIRST_MARK = "\x01", "\x02", "\x03"
 # Characters past this add time and noise, not meaning: the matter has been named by then.
 MAX_CHARACTERS = 1500
 
-_SPACE = re.compile(r"\s+")
+# Blanks, emoji and repeated marks say nothing of the matter.
+_NOISE = re.compile(r"[^\w，。？！、：；（）《》“”]+|(?<=[，。？！、])[，。？！、]+")
 _DIGITS = re.compile(r"\d{3,}")
 _WORD = re.compile(r"[^\W_]+")
 
@@ -42,7 +43,7 @@ def tokens_of(text: str) -> list[str]:
     """Feature tokens of a raw text: marked words, word pairs and first words, then bare character n-grams."""
     folded = fold(text[:MAX_CHARACTERS])
     words = words_of(folded)
-    return tokens_from_words(words, _SPACE.sub("", _DIGITS.sub("0", folded)))
+    return tokens_from_words(words, _NOISE.sub("", _DIGITS.sub("0", folded)))
 
 
 def tokens_from_words(words: Sequence[str], joined: str | None = None) -> list[str]:

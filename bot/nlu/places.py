@@ -22,7 +22,7 @@ from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from bot.nlu import corpus
 from bot.nlu.component import ModelPart
-from bot.nlu.text import fold
+from bot.text import fold
 
 PLACES_FOUND = "place_spans"
 MAX_CHARACTERS = 1200

@@ -26,8 +26,8 @@ from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer, tokens_of
 from bot.nlu.linear import LinearReader
 from bot.nlu.splitter import PARTS, is_announced
-from bot.nlu.text import fold
 from bot.nlu.urgency import judge_urgency
+from bot.text import fold
 
 READING, DRAFT_READING = "reading", "draft_reading"
 TOP_CATEGORIES = 5

@@ -19,7 +19,7 @@ from bot.nlu import corpus
 from bot.nlu.component import ModelPart
 from bot.nlu.features import Vectorizer
 from bot.nlu.linear import LinearReader
-from bot.nlu.text import clauses, fold
+from bot.text import clauses, fold
 
 PARTS = "parts"
 MIN_PART = 5
