@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 from bot.assistant import Assistant
 from bot.batch import open_table
-from bot.nlu.features import MAX_CHARACTERS, Vectorizer, tokens_from_words, words_of
+from bot.nlu.features import MAX_CHARACTERS, Vectorizer, tokens_from_words, tokens_of, words_of
 from bot.nlu.linear import LinearReader
 from bot.parse import build_parse
 from bot.services import Services
@@ -154,19 +154,22 @@ def _score_places(rows: Sequence[Judged], mistakes: dict[str, list[dict[str, Any
 
 def _score_main_places(rows: Sequence[Judged], mistakes: dict[str, list[dict[str, Any]]]) -> dict[str, float | None]:
     """`main_location_*` over all rows (no place is right where there is none), `…_named` over rows where everybody names one."""
-    judged = [(row, row.labels("main_location"), _main(row)) for row in rows if "main_location" in row.gold]
-    exact = [predicted in right for _, right, predicted in judged]
-    overlap = [same or any(_overlap(label, row, predicted) for label in right) for same, (row, right, predicted) in zip(exact, judged, strict=True)]
-    named = [all(right) for _, right, _ in judged]
-    for same, (row, right, predicted) in zip(exact, judged, strict=True):
-        if not same:
-            spans = {"gold": _offsets(set(filter(None, right)), row.text), "predicted": _offsets({predicted} if predicted else set(), row.text)}
+    scores: list[tuple[bool, bool, bool]] = []  # exact, overlapping, named by everybody
+    for row in rows:
+        if "main_location" not in row.gold:
+            continue
+        right, predicted = row.labels("main_location"), _main(row)
+        exact = predicted in right
+        scores.append((exact, exact or any(_overlap(label, row, predicted) for label in right), all(right)))
+        if not exact:
+            spans = {"gold": _offsets(filter(None, right), row.text), "predicted": _offsets(filter(None, [predicted]), row.text)}
             mistakes.setdefault("main_location", []).append({"id": row.id, **spans})
+    named = [score for score in scores if score[2]]
     return {
-        "main_location_exact": _share(sum(exact), len(judged)),
-        "main_location_overlap": _share(sum(overlap), len(judged)),
-        "main_location_exact_named": _share(sum(e for e, n in zip(exact, named, strict=True) if n), sum(named)),
-        "main_location_overlap_named": _share(sum(o for o, n in zip(overlap, named, strict=True) if n), sum(named)),
+        "main_location_exact": _share(sum(exact for exact, _, _ in scores), len(scores)),
+        "main_location_overlap": _share(sum(overlap for _, overlap, _ in scores), len(scores)),
+        "main_location_exact_named": _share(sum(exact for exact, _, _ in named), len(named)),
+        "main_location_overlap_named": _share(sum(overlap for _, overlap, _ in named), len(named)),
     }
 
 
@@ -196,8 +199,8 @@ def _occurrences(piece: str, text: str) -> Iterator[Span]:
         start = text.find(piece, start + 1)
 
 
-def _offsets(pieces: set[str], text: str) -> list[Span]:
-    return sorted(next(_occurrences(piece, text), (-1, -1)) for piece in pieces)
+def _offsets(pieces: Iterable[str], text: str) -> list[Span]:
+    return sorted({next(_occurrences(piece, text), (-1, -1)) for piece in pieces})
 
 
 def _f1(hits: int, found: int, wanted: int) -> float:
@@ -221,11 +224,11 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool]) -> fl
 
 @dataclass(frozen=True)
 class Labelled:
-    """One text of a training or test file, as words of our own tokeniser; `joined` is None for a text that came as words."""
+    """One row of a training or test file, as words of our own tokeniser; `text` is None for a row that came as words."""
 
     label: str
     words: list[str]
-    joined: str | None
+    text: str | None
 
 
 def benchmark_category(train: Sequence[Path], test: Path) -> dict[str, Any]:
@@ -237,7 +240,8 @@ def benchmark_category(train: Sequence[Path], test: Path) -> dict[str, Any]:
     started = time.perf_counter()
     examples = [example for path in train for example in _read_labelled(path)]
     space = WordSpace.of(examples)
-    documents = [space.tokens(example) for example in examples]
+    pool: dict[str, str] = {}  # one string for equal tokens: a tenth of the memory
+    documents = [[pool.setdefault(token, token) for token in space.tokens(example)] for example in examples]
     vectorizer = Vectorizer.fit(documents)
     reader = LinearReader.fit(vectorizer.matrix(documents), [example.label for example in examples])
     train_seconds = time.perf_counter() - started
@@ -297,8 +301,7 @@ def _unread_rows(path: Path) -> list[tuple[str, Callable[[], Labelled]]]:
 
 
 def _from_text(text: str, label: str) -> Labelled:
-    folded = fold(text[:MAX_CHARACTERS])
-    return Labelled(label, words_of(folded), _characters(folded))
+    return Labelled(label, words_of(fold(text[:MAX_CHARACTERS])), text)
 
 
 def _from_tokens(tokens: str, label: str) -> Labelled:
@@ -319,8 +322,8 @@ class WordSpace:
 
     @classmethod
     def of(cls, examples: Sequence[Labelled]) -> WordSpace:
-        raw = [example for example in examples if example.joined is not None]
-        given = [example for example in examples if example.joined is None]
+        raw = [example for example in examples if example.text is not None]
+        given = [example for example in examples if example.text is None]
         shared = {example.label for example in raw} & {example.label for example in given}
         in_raw, raw_count = _document_shares([example.words for example in raw if example.label in shared])
         in_given, _ = _document_shares([example.words for example in given if example.label in shared])
@@ -329,8 +332,8 @@ class WordSpace:
         return cls(bool(given), frozenset(stop))
 
     def tokens(self, example: Labelled) -> list[str]:
-        if not self.mixed:
-            return tokens_from_words(example.words, example.joined)
+        if not self.mixed and example.text is not None:
+            return tokens_of(example.text)
         return tokens_from_words([word for word in example.words if word not in self.stop_words])
 
 

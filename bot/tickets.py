@@ -293,7 +293,7 @@ class Tickets:
             return ticket
 
     def _open_one(self, connection: Connection, number: str) -> Ticket:
-        ticket = self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+        ticket = self._ticket(connection, self._locked_row(connection, number))
         if ticket.state in FINAL_STATES:
             raise TicketClosed(number)
         return ticket
@@ -337,7 +337,7 @@ class Tickets:
         with transaction(self.engine) as connection:
             if not self._first_time(connection, event.webhook_id):
                 return False
-            row = self._get_row(connection, tickets.c.number == event.ticket_number)
+            row = self._locked_row(connection, event.ticket_number)
             self._log(connection, row.number, event.status, actor="dispatch", note=event.note, at=event.at, department=event.department)
             if row.status_at and parse_iso(row.status_at) >= event.at or row.state == "withdrawn":
                 return True
@@ -468,6 +468,13 @@ class Tickets:
 
     def _get_row(self, connection: Connection, condition: Any) -> Row:
         row = self._row(connection, condition)
+        if row is None:
+            raise TicketNotFound
+        return row
+
+    def _locked_row(self, connection: Connection, number: str) -> Row:
+        """The row, kept from changing until the transaction ends (SQLite has one writer anyway)."""
+        row = connection.execute(select(tickets).where(tickets.c.number == number).with_for_update()).first()
         if row is None:
             raise TicketNotFound
         return row

@@ -288,7 +288,7 @@ PLACES = ["东门", "西门", "南路", "北街", "中学旁", "河边", "菜场
 
 
 MATTERS = {"城乡建设": "的 路灯 坏 了 一直 没有 维修", "劳动": "的 工资 拖欠 了 老板 不 给"}
-STOP_WORDS = frozenset("的 了 不 给 没有".split())
+STOP_WORDS = frozenset(("的", "了", "不", "给", "没有"))
 
 
 def _labelled(tokens: bool) -> list[dict[str, str]]:
