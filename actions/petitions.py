@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -145,8 +145,13 @@ def tell_entitlements(talk: Talk) -> None:
 def take_more(talk: Talk) -> None:
     """Another message while drafts are open: an answer, a correction, more of the story, or a second matter."""
     if talk.asked == "split":
-        talk.drafts[0] = talk.extend(talk.drafts[0], talk.text, talk.reading, talk.places) if len(talk.text) > _LITTLE else talk.drafts[0]
-        talk.offer_split()
+        if len(talk.text) > _LITTLE:
+            talk.drafts[0] = talk.extend(talk.drafts[0], talk.text, talk.reading, talk.places)
+        if talk.drafts[0].unanswered.get("split", 0) >= 2:  # offered twice, never answered: one ticket loses nothing
+            talk.drafts = [merged(talk.drafts)]
+            talk.ask_next()
+        else:
+            talk.offer_split()
         return
     draft = talk.drafts[0]
     if _is_second_matter(talk, draft):
@@ -267,10 +272,7 @@ def detail_for_filed(talk: Talk) -> None:
             _keep_phone(talk, ticket)
         elif asked == "address":
             if not talk.places and not looks_like_place(talk.text):
-                tickets.supplement(ticket.number, talk.text)
-                talk.say("utter_detail_kept", number=ticket.number)
-                talk.say("utter_ask_address")
-                talk.remember(asked="address")
+                _keep_asking_address(talk, ticket)
                 return
             petition = replace(ticket.petition, texts=(*ticket.petition.texts, talk.text))
             placed = place_of(talk, petition)
@@ -285,6 +287,19 @@ def detail_for_filed(talk: Talk) -> None:
             talk.say("utter_detail_kept", number=ticket.number)
     except TicketClosed:
         talk.say("utter_ticket_closed", title=ticket.title, number=ticket.number, status=ticket.state_label)
+
+
+def _keep_asking_address(talk: Talk, ticket: Ticket) -> None:
+    """Not an address: keep it on the ticket and ask once more, never a third time; who will not say is not pressed."""
+    asked_again = bool(talk.slot("misses"))
+    if _DONT_KNOW.match(talk.text):
+        talk.say("utter_address_declined")
+        return
+    talk.services.tickets.supplement(ticket.number, talk.text)
+    talk.say("utter_detail_kept", number=ticket.number)
+    if not asked_again:
+        talk.say("utter_ask_address")
+        talk.remember(asked="address", misses=1)
 
 
 def place_of(talk: Talk, petition: Petition) -> Petition:
@@ -327,15 +342,14 @@ class ActionSplitPetition(TalkAction):
             talk.say("utter_nothing_to_confirm")
             return
         if talk.intent == "split_no" and len(talk.drafts) > 1:
-            first = talk.drafts[0]
-            talk.drafts = [
-                replace(
-                    first,
-                    texts=tuple(text for draft in talk.drafts for text in draft.texts),
-                    place=next((draft.place for draft in talk.drafts if draft.place), None),
-                )
-            ]
+            talk.drafts = [merged(talk.drafts)]
         talk.ask_next()
+
+
+def merged(drafts: Sequence[Petition]) -> Petition:
+    """Several drafts as one: all that was said, under the first one's category, at the first place that was named."""
+    place = next((draft.place for draft in drafts if draft.place), None)
+    return replace(drafts[0], texts=tuple(text for draft in drafts for text in draft.texts), place=place)
 
 
 class ActionChangePetition(TalkAction):

@@ -119,7 +119,7 @@ class Talk:
         if scene.get("place"):
             draft = replace(draft, place=self.services.gazetteer.resolve(scene["place"]).as_dict())
         point = self.metadata.get("location") or self.slot("point")
-        self.remember(pictures=None, point=None)
+        self.remember(pictures=None, point=None, enquiry=None)
         return self.with_point(draft, point) if point else draft
 
     def with_point(self, draft: Petition, point: Mapping[str, Any]) -> Petition:
@@ -197,6 +197,7 @@ class Talk:
 
     def offer_split(self) -> None:
         self.remember(asked="split")
+        self.drafts[0] = note_asked(self.drafts[0], "split")
         listed = "\n".join(f"{CHOICES[number]} {title_of(draft)}" for number, draft in enumerate(self.drafts))
         self.say("utter_offer_split", count=len(self.drafts), list=listed, buttons=("分开登记", "合成一件"))
 

@@ -54,7 +54,6 @@ class Matter:
     restricted: bool = False
     needs: tuple[str, ...] | None = None
     say: str | None = None
-    tag_only: bool = False
 
     def applies_to(self, text: str) -> bool:
         return bool(self.pattern.search(text)) and not (self.unless and self.unless.search(text))
@@ -187,7 +186,7 @@ class Catalogue:
         return list(needed)[: MAX_EXTRA_QUESTIONS + 1]
 
     def find_matter(self, text: str) -> Matter | None:
-        return next((matter for matter in self.matters if not matter.tag_only and matter.applies_to(text)), None)
+        return next((matter for matter in self.matters if matter.applies_to(text)), None)
 
     def find_diversion(self, text: str) -> Diversion | None:
         return next((diversion for diversion in self.diversions if diversion.applies_to(text)), None)
@@ -253,10 +252,7 @@ def load_catalogue(data_dir: Path, city: str) -> Catalogue:
             slots=_read_yaml(base / "slots.yml"),
             matters=tuple(_matter(entry, city_file) for entry in _read_yaml(base / "matters.yml")),
             diversions=tuple(_diversion(entry) for entry in _read_yaml(base / "diversions.yml")),
-            emergencies={
-                kind: Emergency(tuple(entry["numbers"]), str(entry["say"]), entry.get("lead"), entry.get("category"), tuple(entry.get("co", ())))
-                for kind, entry in _read_yaml(base / "emergencies.yml").items()
-            },
+            emergencies={kind: _emergency(entry) for kind, entry in _read_yaml(base / "emergencies.yml").items()},
             knowledge=tuple(_entry(entry) for entry in _read_yaml(home / "knowledge.yml", missing=[])),
             entitlements=tuple(_entitlement(entry) for entry in _read_yaml(home / "entitlements.yml", missing=[])),
             services=_read_services(home / "services.csv"),
@@ -302,8 +298,11 @@ def _matter(entry: Mapping[str, Any], city: Mapping[str, Any]) -> Matter:
         restricted=bool(entry.get("restricted")),
         needs=tuple(entry["needs"]) if "needs" in entry else None,
         say=entry.get("say"),
-        tag_only=bool(entry.get("tag_only")),
     )
+
+
+def _emergency(entry: Mapping[str, Any]) -> Emergency:
+    return Emergency(tuple(entry["numbers"]), str(entry["say"]), entry.get("lead"), entry.get("category"), tuple(entry.get("co", ())))
 
 
 def _diversion(entry: Mapping[str, Any]) -> Diversion:

@@ -163,12 +163,14 @@ def add_places(petition: Petition, spans: Sequence[Mapping[str, Any]], text: str
 
 
 _PLACE_WORD = re.compile(r"[路街巷弄村镇乡县区市组队屯湾号楼栋幢室苑府里园院校站桥河湖厂店场口门旁边侧]|小区|对面|附近|后面|前面|单元|社区|工地|公司|大厦|广场")
-_STORY_WORD = re.compile(r"说|找|打(?:了|过)?电话|没人|没法|怎么|为什么|不管|投诉|举报|[吗呢？?]|已经|一直|每天|天天|好几|多久|赶紧|麻烦|希望")
+_MY_PLACE = re.compile(r"我们?(?:家|村|住在?|在|是|这(?:里|边)?|那(?:里|边)?|小区|单位|楼)|单号")
+_STORY_WORD = re.compile(r"[我你他她咋啥谁怕想]|单号|有没有|说|找|打(?:了|过)?电话|没人|没法|怎么|为什么|不管|投诉|举报|[吗呢？?]|已经|一直|每天|天天|好几|多久|赶紧|麻烦|希望")
 
 
 def looks_like_place(text: str) -> bool:
     """Whether an answer in which no place span was found may still be one: place words, and nothing being told."""
-    return len(text) <= 40 and bool(_PLACE_WORD.search(text)) and not _STORY_WORD.search(text)
+    told = _MY_PLACE.sub("", text)
+    return len(text) <= 60 and bool(_PLACE_WORD.search(text)) and not _STORY_WORD.search(told)
 
 
 def place_from_answer(petition: Petition, text: str, gazetteer: Gazetteer) -> Petition:

@@ -431,6 +431,8 @@ class Tickets:
             "department": {"lead": ticket.lead_department, "co": list(ticket.co_departments)},
             "due_at": iso(ticket.due_at) if ticket.due_at else None,
             "attachments": list(ticket.petition.attachments),
+            # Only staff cleared for it may read the words (未成年人保护); the receiving system must keep that too.
+            "restricted": bool((matter := matter_of(ticket.petition, self.catalogue)) and matter.restricted),
             "cluster": {"first": ticket.cluster, "appellants": ticket.cluster_size},
             "nlu": {
                 "model": ticket.petition.model,

@@ -191,7 +191,8 @@ def serve_front(port: int, rasa_url: str) -> None:
 
     @app.post("/chat")
     def chat() -> Response:
-        body = {"sender": request.json["sender"], "message": request.json["message"]}  # type: ignore[index]
+        message = request.get_json()
+        body = {"sender": message["sender"], "message": message["message"]}
         answer = session.post(f"{rasa_url}/webhooks/rest/webhook", json=body, timeout=60)
         answer.raise_for_status()
         return jsonify(messages=answer.json())

@@ -484,8 +484,15 @@ async def run(size: Size, directory: Path, *, say: Callable[[str], None] = print
     with DispatchServer(SECRET) as dispatch:
         dispatch._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a killed caller is no news here
         dispatch.rule = misbehave(random.Random(size.seed + 1))
-        wechat = {"wechat_app_id": ACCOUNT.app_id, "wechat_token": ACCOUNT.token, "wechat_app_secret": platform.secret}
-        server = Server(directory / "var", dispatch_url=dispatch.url, dispatch_secret=SECRET, wechat_api_base=api_base, **wechat)
+        server = Server(
+            directory / "var",
+            dispatch_url=dispatch.url,
+            dispatch_secret=SECRET,
+            wechat_app_id=ACCOUNT.app_id,
+            wechat_token=ACCOUNT.token,
+            wechat_app_secret=platform.secret,
+            wechat_api_base=api_base,
+        )
         world = World(size, server, platform, [Life() for _ in range(size.kills + size.kills_starting + 1)])
         residents = [
             (WeChatResident if number % 3 == 0 else Resident)(world, number, random.Random(size.seed * 10_000 + number))

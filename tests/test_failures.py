@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import socket
 import sqlite3
 import subprocess
 import time
@@ -192,7 +193,7 @@ def test_waiting_for_a_locked_database_is_not_longer_for_the_last_in_the_queue(s
     with locked(server, disk), ThreadPoolExecutor(len(residents)) as pool:
         started = time.monotonic()
         answers = list(pool.map(lambda resident: resident.say(PROBLEM, "first"), residents))
-        assert time.monotonic() - started < 20
+        assert time.monotonic() - started < 25  # waiting for each other, then for SQLite
     for answer in answers:
         assert_apology(answer)
     assert {resident.say(PROBLEM, "first").status_code for resident in residents} == {200}
@@ -241,7 +242,8 @@ def live_services(tmp_path: Path) -> Iterator[Services]:
 
 def count_rows(services: Services) -> tuple[int, ...]:
     with db.reading(services.engine) as connection:
-        return tuple(len(connection.execute(table.select()).fetchall()) for table in (db.tickets, db.ticket_events, db.outbox, db.ticket_days))
+        tables = (db.tickets, db.ticket_events, db.outbox, db.ticket_days)
+        return tuple(len(connection.execute(table.select()).fetchall()) for table in tables)
 
 
 def say(conversations: Conversations, text: str, message_id: str) -> Reply:
@@ -300,7 +302,6 @@ def nested(depth: int) -> bytes:
 
 REFUSED = {
     "a megabyte of text": (body_of(text="路" * 350_000), 413),
-    "twenty megabytes": (b"{" + b" " * 20_000_000, 413),
     "a little too much text": (body_of(text="路" * 4_001), 413),
     "nothing": (b"", 400),
     "binary": (bytes(range(256)) * 40, 400),
@@ -378,7 +379,14 @@ def test_odd_chat_message_is_answered(server: Server, name: str) -> None:
     assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("name", [name for name in REFUSED if "text" in name or "nest" in name or name in ("binary", "a list", "nothing")])
+def test_twenty_megabytes_are_not_even_read(server: Server) -> None:
+    assert post(server, "/api/chat", b" " * 20_000_000).status_code == 413
+
+
+UNFIT_ANYWHERE = ("a megabyte of text", "a little too much text", "nothing", "binary", "not UTF-8", "a list", "null", "deep nesting", "a list as text")
+
+
+@pytest.mark.parametrize("name", [*UNFIT_ANYWHERE, "deep nesting in an unknown field", "a lone surrogate in the text"])
 def test_unfit_parse_request_is_refused(server: Server, name: str) -> None:
     body, _ = REFUSED[name]
     if name == "a little too much text":
@@ -388,7 +396,10 @@ def test_unfit_parse_request_is_refused(server: Server, name: str) -> None:
     assert answer.json()["error"]
 
 
-@pytest.mark.parametrize("turns", [[], {}, 7, [7], [{"speaker": "citizen"}], [{"speaker": "dog", "text": "x"}], [{"speaker": "agent", "text": 1}]])
+TURNS: list[Any] = [[], {}, 7, [7], [{"speaker": "citizen"}], [{"speaker": "dog", "text": "x"}], [{"speaker": "agent", "text": 1}]]
+
+
+@pytest.mark.parametrize("turns", TURNS)
 def test_unfit_turns_are_refused(server: Server, turns: Any) -> None:
     assert post(server, "/api/parse", json.dumps({"turns": turns}).encode()).status_code == 400
 
@@ -431,9 +442,8 @@ def signed(body: bytes, *, webhook_id: str = "", at: datetime | None = None, sec
 
 def status_event(number: str, **data: Any) -> bytes:
     now = datetime.now(timezone.utc).isoformat()
-    return json.dumps(
-        {"type": "ticket.status", "timestamp": now, "data": {"ticket_number": number, "status": "accepted", "department": "住建局", "at": now, **data}}
-    ).encode()
+    event = {"ticket_number": number, "status": "accepted", "department": "住建局", "at": now, **data}
+    return json.dumps({"type": "ticket.status", "timestamp": now, "data": event}).encode()
 
 
 def forged_count(server: Server) -> float:
@@ -529,7 +539,7 @@ XML = {
     "nothing": "",
     "an empty message": "<xml></xml>",
     "a message without sender": "<xml><MsgType>text</MsgType><Content>x</Content><MsgId>1</MsgId></xml>",
-    "a time of text": "<xml><FromUserName>o1</FromUserName><ToUserName>g</ToUserName><CreateTime>x</CreateTime><MsgType>text</MsgType></xml>",
+    "a time of text": "<xml><FromUserName>o1</FromUserName><ToUserName>g</ToUserName><CreateTime>x</CreateTime></xml>",
     "many attributes": "<xml " + " ".join(f'a{n}="1"' for n in range(5_000)) + "/>",
 }
 
@@ -545,9 +555,15 @@ def test_signed_nonsense_on_the_official_account_is_survived(server: Server, nam
     assert server.rss_mb() - memory < 100
 
 
-@pytest.mark.parametrize(
-    "query", [{}, {"signature": "x"}, {"signature": "x", "timestamp": "9" * 999, "nonce": "n"}, {"signature": "é", "timestamp": "1", "nonce": "n"}]
-)
+UNSIGNED: list[dict[str, str]] = [
+    {},
+    {"signature": "x"},
+    {"signature": "x", "timestamp": "9" * 999, "nonce": "n"},
+    {"signature": "é", "timestamp": "1", "nonce": "n"},
+]
+
+
+@pytest.mark.parametrize("query", UNSIGNED)
 def test_unsigned_callback_is_forbidden_and_counted(server: Server, query: dict[str, str]) -> None:
     before = forged_count(server)
     assert requests.post(f"{server.url}/wechat", params=query, data=b"<xml/>", timeout=10).status_code == 403
@@ -558,10 +574,8 @@ def test_unsigned_callback_is_forbidden_and_counted(server: Server, query: dict[
 
 
 def test_broken_connections_do_not_wear_the_server_out(server: Server) -> None:
-    import socket
-
-    beginnings = [b"", b"\r\n" * 50, b"GET", b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", os.urandom(400), b"\x16\x03\x01\x02\x00"]
-    for beginning in beginnings * 20:
+    half = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    for beginning in (b"", b"\r\n" * 50, b"GET", half, os.urandom(400), b"\x16\x03\x01\x02\x00") * 20:
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
             connection.sendall(beginning)
     assert requests.get(f"{server.url}/readyz", timeout=10).status_code == 200

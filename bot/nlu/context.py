@@ -19,7 +19,7 @@ from rasa.shared.nlu.training_data.message import Message
 
 from bot.text import fold
 
-DRAFTS, ASKED, RECENT_TICKETS = "drafts", "asked", "recent_tickets"
+DRAFTS, ASKED, RECENT_TICKETS, ENQUIRY = "drafts", "asked", "recent_tickets", "enquiry"
 FALLBACK, EMERGENCY, REPORT = "nlu_fallback", "report_emergency", "report_problem"
 
 # Titles of our own buttons and the set phrases residents know; an exact hit needs no model.
@@ -55,6 +55,8 @@ QUESTION = re.compile(r"[?？]|吗|么$|呢$|怎么|咋|如何|哪里|哪儿|在
 SERVICE_QUESTION = re.compile(r"你们[^，。]{0,6}(?:几点|什么时候(?:上|下)班|下班|上班|收费|要钱|周末|节假日|休息|是真人|是机器人|会不会泄露)")
 _VERDICT = re.compile(r"^(?:很|挺|非常|太|还算|基本|总体)?(?:不太?|非常不|很不)?满意")
 _SECRECY = re.compile(r"匿|名|身份|保密|别让|不要让|别说|别告诉|知道是我|泄露|暴露|报复|实名|信息")
+# A short question right after an answered one goes on asking, even where it mentions a trouble.
+_ENDS_ASKING = re.compile(r"(?:吗|么|呢|行不行|可不可以|能不能|要不要|多少|多久|几天|哪里|哪儿|怎么办|咋办|咋整|不)[?？。]*$|[?？]$")
 _CONTENT = re.compile(r"[\w]")
 
 # These speak to the service itself and are answered in passing, whatever the form asked.
@@ -70,6 +72,7 @@ class Situation:
     asked: str | None
     has_draft: bool
     has_tickets: bool
+    has_enquiry: bool = False
 
 
 def situation_of(tracker: DialogueStateTracker) -> Situation:
@@ -77,6 +80,7 @@ def situation_of(tracker: DialogueStateTracker) -> Situation:
         tracker.get_slot(ASKED) if ASKED in tracker.slots else None,
         bool(DRAFTS in tracker.slots and tracker.get_slot(DRAFTS)),
         bool(RECENT_TICKETS in tracker.slots and tracker.get_slot(RECENT_TICKETS)),
+        bool(ENQUIRY in tracker.slots and tracker.get_slot(ENQUIRY)),
     )
 
 
@@ -186,6 +190,8 @@ def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any]
             return resolved
     if situation.asked == "near" and (parse["place_spans"] or name in ("inform", "ask_info")) and name not in ABOUT_TICKETS:
         return "inform"
+    if situation.has_enquiry and name in (REPORT, "inform", "deny") and _ENDS_ASKING.search(fold(text)) and len(text) <= 30:
+        return "ask_info"
     if TICKET_NUMBER.search(text):
         return name if name in ABOUT_TICKETS else "ask_progress"
     if name == "ask_progress" and not (PROGRESS_CUE.search(text) or EARLIER_CUE.search(text)) and _has_matter(parse, 0.6):

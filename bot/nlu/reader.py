@@ -39,6 +39,8 @@ _NAMED = re.compile(
     r"(投诉|举报|咨询|建议|表扬|感谢|求助)"
 )
 NAMED_CONFIDENCE = 0.9
+# To accuse somebody of breaking the law takes more than a hunch of the reader.
+REPORTING, SURE_REPORTING = "举报", 0.45
 
 
 def named_request_type(text: str) -> str | None:
@@ -48,6 +50,7 @@ def named_request_type(text: str) -> str | None:
 
 # How sure both sides must be of different first levels before a border without "also" or a number holds.
 PLAINLY = 0.5
+LEAST_PART = 10
 
 
 def are_separate(before: Mapping[str, Any], after: Mapping[str, Any], text: str) -> bool:
@@ -55,6 +58,8 @@ def are_separate(before: Mapping[str, Any], after: Mapping[str, Any], text: str)
     first, second = before["categories"][0]["code"], after["categories"][0]["code"]
     if is_announced(text):
         return bool(first != second or len(text) > 12)
+    if len(text.strip()) < LEAST_PART:
+        return False
     sure = min(before["first_level_confidence"], after["first_level_confidence"])
     return bool(first[:2] != second[:2] and sure >= PLAINLY)
 
@@ -171,6 +176,9 @@ class PetitionReader(ModelPart):
 
     def _read(self, text: str, row: Row, tokens: Sequence[str]) -> dict[str, Any]:
         request_type, request_confidence = self.request_type.best(row)
+        if request_type == REPORTING and request_confidence < SURE_REPORTING:
+            ranked = zip(self.request_type.probabilities(row), self.request_type.classes)
+            request_confidence, request_type = max((float(p), name) for p, name in ranked if name != REPORTING)
         named = named_request_type(text)
         if named and named != request_type:
             request_type, request_confidence = named, NAMED_CONFIDENCE

@@ -96,7 +96,7 @@ class TrackingPages:
 def ticket_view(ticket: Ticket, timeline: Sequence[TimelineEntry]) -> dict[str, Any]:
     """What the page may show. A case about a minor shows none of the words: the phone may be in other hands at home."""
     petition = ticket.petition
-    sheltered = ticket.kind == "minor" or petition.matter == "minor_protection"
+    sheltered = ticket.kind == "minor"
     hidden = sheltered or petition.anonymous or petition.confidential
     return {
         "number": ticket.number,
