@@ -106,6 +106,8 @@ def apply_reading(petition: Petition, reading: Mapping[str, Any], catalogue: Cat
         request_type = "求助"
     if kind == TOPIC and request_type in ("投诉", "举报", "咨询"):
         request_type = "建议"
+    if kind in (TOPIC, NEED):  # nobody is in danger in a wish or a proposal, whatever words it borrows
+        level = "一般"
     changed = replace(
         petition,
         kind=kind,
@@ -198,6 +200,8 @@ def _merge_places(known: Mapping[str, Any], new: Place, text: str, gazetteer: Ga
         return gazetteer.resolve(old)
     if old in new.text:
         return new
+    if _BUILDING_WORD.match(old) and (new.poi or new.road or new.community):  # the estate after its building
+        return new if new.building else gazetteer.resolve(new.text + old, context=text)
     if _BUILDING_WORD.match(new.text):  # "3号楼" after "桂花新村8号楼": exchange the building, or add it
         base = re.sub(r"[\dA-Za-z一二三四五六七八九十]+\s*(?:号楼|栋|幢|座)\S*$", "", old) if re.search(r"号楼|栋|幢|座", new.text) else old
         return gazetteer.resolve(base + new.text, context=text)
@@ -323,7 +327,7 @@ def title_of(petition: Petition) -> str:
     best, best_score = "", -1.0
     where = str((petition.place or {}).get("text") or "")
     for clause in re.split(r"[，。！？；,!?;\n\s]", petition.description.replace(where, " ") if where else petition.description):
-        cleaned = re.sub(r"^(?:你好|您好|喂|请问|我要|我想|反映|投诉|举报|一下|咨询|个事|就是|那个|关于|还有|另外|麻烦|啊|哎|[\s:：])+", "", clause.strip())
+        cleaned = re.sub(r"^(?:的|你好|您好|喂|请问|我要|我想|反映|投诉|举报|一下|咨询|个事|就是|那个|关于|还有|另外|麻烦|啊|哎|[\s:：])+", "", clause.strip())
         if len(cleaned) < 3 or _CONFIDENTIAL.search(cleaned) or _ANONYMOUS.search(cleaned):
             continue
         score = sum(float(span["weight"]) for span in petition.evidence if str(span["text"]) in cleaned) + min(len(cleaned), 12) / 100

@@ -236,7 +236,7 @@ class Resident:
             life = self.world.lives[self.moments[self._said]]
             # Some knock while the server is still starting, most while it serves.
             await (life.ready if self.chance.random() < 0.75 else life.begun).wait()
-            await asyncio.sleep(self.chance.uniform(0, 5))
+            await asyncio.sleep(self.chance.uniform(0, self.chance.choice((0.5, 5))))  # a rush at the door, or one by one
 
     # -- the machine API ------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from rasa.shared.nlu.training_data.message import Message
 
 from bot.text import fold
 
-DRAFTS, ASKED, RECENT_TICKETS, ENQUIRY = "drafts", "asked", "recent_tickets", "enquiry"
+DRAFTS, ASKED, RECENT_TICKETS, ENQUIRY, SCENE = "drafts", "asked", "recent_tickets", "enquiry", "scene"
 FALLBACK, EMERGENCY, REPORT = "nlu_fallback", "report_emergency", "report_problem"
 
 # Titles of our own buttons and the set phrases residents know; an exact hit needs no model.
@@ -62,6 +62,7 @@ _CONTENT = re.compile(r"[\w]")
 # These speak to the service itself and are answered in passing, whatever the form asked.
 ASIDES = frozenset({"greet", "goodbye", "thank", "bot_challenge", "ask_capability", "chitchat", "abuse", "advertising"})
 ASIDE_CONFIDENCE = 0.3
+GIBBERISH = 0.3
 ABOUT_TICKETS = frozenset({"ask_progress", "urge", "withdraw", "supplement"})
 
 
@@ -73,6 +74,7 @@ class Situation:
     has_draft: bool
     has_tickets: bool
     has_enquiry: bool = False
+    in_room: bool = False
 
 
 def situation_of(tracker: DialogueStateTracker) -> Situation:
@@ -81,6 +83,7 @@ def situation_of(tracker: DialogueStateTracker) -> Situation:
         bool(DRAFTS in tracker.slots and tracker.get_slot(DRAFTS)),
         bool(RECENT_TICKETS in tracker.slots and tracker.get_slot(RECENT_TICKETS)),
         bool(ENQUIRY in tracker.slots and tracker.get_slot(ENQUIRY)),
+        bool(SCENE in tracker.slots and (tracker.get_slot(SCENE) or {}).get("kind") == "room"),
     )
 
 
@@ -190,6 +193,8 @@ def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any]
             return resolved
     if situation.asked == "near" and (parse["place_spans"] or name in ("inform", "ask_info")) and name not in ABOUT_TICKETS:
         return "inform"
+    if situation.in_room and not situation.asked and name in (REPORT, "ask_info", "report_need", "inform") and len(text) > 8:
+        return "report_topic"  # who scanned a deliberation room's code has come to propose
     if situation.has_enquiry and name in (REPORT, "inform", "deny") and _ENDS_ASKING.search(fold(text)) and len(text) <= 30:
         return "ask_info"
     if TICKET_NUMBER.search(text):
@@ -202,6 +207,8 @@ def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any]
         return REPORT
     if name in ("affirm", "deny", "split_yes", "split_no", "no_phone", "modify", "satisfied", "dissatisfied", "cancel") and not situation.asked:
         return "thank" if name in ("affirm", "satisfied") else FALLBACK if name != "cancel" else "cancel"
+    if parse["reading"]["known"] < GIBBERISH and not parse["place_spans"]:
+        return FALLBACK
     if name == "inform":
         return REPORT if _has_matter(parse, 0.45) and len(text) > 6 else "inform"
     if confidence < 0.25 and not _has_matter(parse, 0.4):

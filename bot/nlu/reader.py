@@ -64,6 +64,12 @@ def are_separate(before: Mapping[str, Any], after: Mapping[str, Any], text: str)
     return bool(first[:2] != second[:2] and sure >= PLAINLY)
 
 
+def known_share(tokens: Sequence[str], vectorizer: Vectorizer) -> float:
+    """Share of a text's character pairs that the training texts know: near 0 for gibberish, whatever a reader makes of it."""
+    pairs = [token for token in tokens if len(token) == 2 and token[0] >= " "]
+    return sum(pair in vectorizer.vocabulary for pair in pairs) / len(pairs) if pairs else 1.0
+
+
 @dataclass(frozen=True)
 class CategoryReader:
     """First level over all texts, then the leaf within each first-level class: P(leaf) = P(first) · P(leaf | first)."""
@@ -187,6 +193,7 @@ class PetitionReader(ModelPart):
         top = categories[0][0][:2]
         return {
             "categories": [{"code": code, "confidence": round(confidence, 4)} for code, confidence in categories],
+            "known": round(known_share(tokens, self.vectorizer), 3),
             "first_level_confidence": round(float(self.category.first.probabilities(row)[self.category.first.classes.index(top)]), 4),
             "request_type": {"name": request_type, "confidence": round(request_confidence, 4)},
             "urgency": judge_urgency(text, urgency_probabilities).as_dict(),

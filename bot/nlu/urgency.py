@@ -41,8 +41,8 @@ LOOK_ALIKES = re.compile(
 )
 _DENIED = re.compile(r"(?:不是|并不是|不算|没有|没|并没|还没|并非|不曾|未|别说|又不|幸好没|好在没|也没|没人|倒没|排除)[^，。！？]{0,5}$")
 _HYPOTHETICAL = re.compile(r"(?:要是|如果|假如|万一|若是|若|一旦|怕|害怕|担心|生怕|会不会|容易|可能会|早晚|迟早|随时(?:可能|会)?|难免|避免|防止|预防|假设|以防|恐怕|恐)[^，。！？]{0,12}$")
-_PAST = re.compile(r"车祸(?:后|以后|之后|落下|导致|造成|致|那)|出(?:过|了)车祸[^，。]{0,6}(?:瘫|残|一直|后)|去年|前年|大前年|上个月|上月|上周|上回|上次|以前|从前|曾经|当年|早年|那年|年前|几年前|几个月前|之前|半年前|昨天[^，。]{0,8}已经|过去|历史上|小时候")
-_OVER = re.compile(r"已经(?:扑灭|灭了|处理|救出|出院|没事|解决|脱险|修好|抓|赔|送医院)|(?:都|现在|人)(?:没事|好了|出院|救出来)了?|后来|早就(?:灭|好|没事)|事后|回访|虚惊一场|误会|没受伤|不碍事|不用(?:叫|打)(?:救护车|120|110)|不(?:急|要紧)")
+_PAST = re.compile(r"车祸(?:后|以后|之后|落下|导致|造成|致|那)|出(?:过|了)?车祸[^，。]{0,6}(?:瘫|残|一直|后)|去年|前年|大前年|上个月|上月|上周|上回|上次|以前|从前|曾经|当年|早年|那年|年前|几年前|几个月前|之前|半年前|昨天[^，。]{0,8}已经|过去|历史上|小时候")
+_OVER = re.compile(r"差点|差一点|险些|已经(?:扑灭|灭了|处理|救出|出院|没事|解决|脱险|修好|抓|赔|送医院)|(?:都|现在|人)(?:没事|好了|出院|救出来)了?|后来|早就(?:灭|好|没事)|事后|回访|虚惊一场|误会|没受伤|不碍事|不用(?:叫|打)(?:救护车|120|110)|不(?:急|要紧)")
 _ASKING = re.compile(r"打什么电话|打哪个电话|怎么(?:预防|办理|报销|收费|申请|算|界定|定性|赔)|收费标准|多少钱|什么(?:标准|流程|规定|手续)|有没有(?:规定|讲座|培训)|怎么报名|咨询一?下|想问一?下|请问|建议|宣传|培训|科普|演示|讲座|感谢|表扬|谢谢")
 
 URGENT_SIGNS = re.compile(
@@ -82,7 +82,7 @@ def judge_urgency(text: str, probabilities: Mapping[str, float]) -> Urgency:
     threshold = CRITICAL_WITH_SIGN if dangers else CRITICAL_ALONE if len(text) >= LEAST_TOLD else 1.1
     if any(_PLAIN_CRY.search(folded[start : end + 2]) for _, start, end in dangers) and len(text) <= SHORT_CRY and not quiet:
         threshold = 0.0
-    if critical >= (max(threshold, CRITICAL_ALONE) if quiet else threshold):
+    if critical >= (max(threshold, CRITICAL_QUIET) if quiet else threshold):
         kind = dangers[0][0] if dangers else "unknown"
         return Urgency(CRITICAL, max(critical, 0.5), True, kind, tuple((s, e, text[s:e]) for _, s, e in dangers))
     signs = tuple((match.start(), match.end(), text[match.start() : match.end()]) for match in URGENT_SIGNS.finditer(folded))
@@ -98,7 +98,7 @@ LEAST_TOLD = 8
 SHORT_CRY = 24
 _PLAIN_CRY = re.compile(r"落水|持刀|着火了|起火了|失火|救命|晕倒|昏迷|触电|溺水|跳楼|砍人|捅人|泄漏|漏气|煤气中毒|没呼吸|不想活")
 # Chosen on held-out folds of our own texts so that no emergency is missed at the price of few false alarms.
-CRITICAL_WITH_SIGN, CRITICAL_ALONE = 0.05, 0.35
+CRITICAL_WITH_SIGN, CRITICAL_ALONE, CRITICAL_QUIET = 0.05, 0.35, 0.7
 URGENT_WITH_SIGN, URGENT_ALONE = 0.1, 0.4
 
 
