@@ -207,7 +207,7 @@ def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any]
         return REPORT
     if name in ("affirm", "deny", "split_yes", "split_no", "no_phone", "modify", "satisfied", "dissatisfied", "cancel") and not situation.asked:
         return "thank" if name in ("affirm", "satisfied") else FALLBACK if name != "cancel" else "cancel"
-    if parse["reading"]["known"] < GIBBERISH and not parse["place_spans"]:
+    if parse["reading"]["known"] < (GIBBERISH / 2 if parse["place_spans"] else GIBBERISH):
         return FALLBACK
     if name == "inform":
         return REPORT if _has_matter(parse, 0.45) and len(text) > 6 else "inform"

@@ -21,13 +21,15 @@ UNCALIBRATED = 3.0
 class LinearReader:
     """One-vs-rest hyperplanes and a temperature that turns their scores into probabilities.
 
-    `weights` is (features, classes) so that one message touches only the rows of its own features.
+    `weights` is (own features, classes): one message touches only the rows of its own features, and a reader of few texts
+    keeps only the features they have. `position` maps a feature's number to its row, -1 where the reader never saw it.
     """
 
     classes: tuple[str, ...]
     weights: Floats
     bias: Floats
     temperature: float
+    position: npt.NDArray[np.int32]
 
     @classmethod
     def fit(cls, matrix: csr_matrix, labels: Sequence[str], *, C: float = 1.0, calibrate: bool = True) -> LinearReader:
@@ -35,14 +37,25 @@ class LinearReader:
         truth = np.array(labels)
         classes = np.unique(truth)
         if len(classes) == 1:
-            return cls((str(classes[0]),), np.zeros((matrix.shape[1], 1), np.float32), np.zeros(1, np.float32), 1.0)
+            nothing = np.full(matrix.shape[1], -1, np.int32)
+            return cls((str(classes[0]),), np.zeros((0, 1), np.float32), np.zeros(1, np.float32), 1.0, nothing)
         temperature = _fit_temperature(matrix, truth, classes, C=C) if calibrate else UNCALIBRATED
         weights, bias = _hyperplanes(matrix, truth, C=C)
-        return cls(tuple(map(str, classes)), weights, bias, temperature)
+        used = np.unique(matrix.indices)
+        position = np.full(matrix.shape[1], -1, np.int32)
+        position[used] = np.arange(len(used), dtype=np.int32)
+        return cls(tuple(map(str, classes)), np.ascontiguousarray(weights[used]), bias, temperature, position)
+
+    def _own(self, row: Row) -> tuple[npt.NDArray[np.int32], Row]:
+        """The rows of `weights` that a text touches, and the part of the text they belong to."""
+        numbers, values = row
+        rows = self.position[numbers]
+        known = rows >= 0
+        return rows[known], (numbers[known], values[known])
 
     def scores(self, row: Row) -> Floats:
-        numbers, values = row
-        scores: Floats = values @ self.weights[numbers] + self.bias
+        rows, (_, values) = self._own(row)
+        scores: Floats = values @ self.weights[rows] + self.bias
         return scores
 
     def probabilities(self, row: Row) -> Floats:
@@ -57,8 +70,8 @@ class LinearReader:
     def contributions(self, row: Row, label: str) -> list[tuple[int, float]]:
         """(feature number, share of the score that speaks for `label` against the mean of the other classes)."""
         column = self.classes.index(label)
-        numbers, values = row
-        rows = self.weights[numbers]
+        own, (numbers, values) = self._own(row)
+        rows = self.weights[own]
         others = (rows.sum(axis=1) - rows[:, column]) / max(1, len(self.classes) - 1)
         return list(zip(numbers.tolist(), (values * (rows[:, column] - others)).tolist()))
 
