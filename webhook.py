@@ -19,7 +19,7 @@ from bot import background, db
 from bot.assistant import Assistant, ReloadableAssistant, RemoteAssistant
 from bot.conversation import Conversations
 from bot.metrics import Metrics
-from bot.models import model_to_serve
+from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
@@ -78,9 +78,9 @@ def open_assistant(services: Services) -> Assistant:
     """Rasa inside this process, or the remote server named by RASA_URL."""
     if services.settings.rasa_url:
         return RemoteAssistant(services.settings)
-    from bot.embedded import EmbeddedAssistant  # takes seconds and 600 MB, so only where it is used
+    from bot.embedded import open_embedded  # takes seconds and 600 MB, so only where it is used
 
-    return EmbeddedAssistant(model_to_serve(services))
+    return open_embedded(models_to_serve(services))
 
 
 def rate_limiter(settings: Settings) -> Callable[[str, str], bool]:

@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from bot import db
 from bot.assistant import AssistantError
 from bot.catalogue import CatalogueError
-from bot.models import ModelError, list_models, model_to_serve, promote_model, register_model, rollback_model
+from bot.models import ModelError, list_models, models_to_serve, promote_model, register_model, rollback_model
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
 
@@ -101,29 +101,29 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _parse(options: argparse.Namespace) -> None:
-    from bot.embedded import EmbeddedAssistant
+    from bot.embedded import open_embedded
     from bot.parse import parse_text
 
     services = _services()
-    assistant = EmbeddedAssistant(model_to_serve(services))
+    assistant = open_embedded(models_to_serve(services))
     print(json.dumps(parse_text(options.text, assistant, services.catalogue, services.gazetteer), ensure_ascii=False, indent=1))
 
 
 def _classify(options: argparse.Namespace) -> None:
     from bot.batch import classify_file
-    from bot.embedded import EmbeddedAssistant
+    from bot.embedded import open_embedded
 
     services = _services()
-    count = classify_file(options.input, options.out, EmbeddedAssistant(model_to_serve(services)), services)
+    count = classify_file(options.input, options.out, open_embedded(models_to_serve(services)), services)
     print(f"{count} rows -> {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from bot.embedded import EmbeddedAssistant
+    from bot.embedded import open_embedded
     from bot.evaluation import evaluate_file
 
     services = _services()
-    report = evaluate_file(options.gold, EmbeddedAssistant(model_to_serve(services)), services)
+    report = evaluate_file(options.gold, open_embedded(models_to_serve(services)), services)
     options.json.write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
     print(json.dumps({key: value for key, value in report.items() if not isinstance(value, (dict, list))}, ensure_ascii=False, indent=1))
 

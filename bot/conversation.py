@@ -167,8 +167,9 @@ class Conversations:
                 return Reply((Bubble(APOLOGY_STORAGE),))  # not stored: the same message id may be sent again
             except Exception as error:  # whatever it is, it must not block this conversation or the recovery of others
                 # Without str(error), which may quote the resident.
-                frames = "".join(traceback.format_tb(error.__traceback__))
-                logger.error("turn failed: %s\n%s", type(error).__qualname__, frames, extra={"conversation": row.conversation_id})
+                cause = error.__cause__ or error
+                frames = "".join(traceback.format_tb(cause.__traceback__))
+                logger.error("turn failed: %s\n%s", type(cause).__qualname__, frames, extra={"conversation": row.conversation_id})
                 return self._give_up(row)
         raise StorageError("conversation kept changing under this turn")
 

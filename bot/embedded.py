@@ -8,9 +8,10 @@ is in them. docs/decisions/0002-embedded-rasa.md has the measurements.
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,10 @@ from rasa_sdk.executor import ActionExecutor, CollectingDispatcher
 from bot.assistant import AssistantError, PreparedTurn, Turn, TurnResult, collect, rasa_text
 from bot.db import StorageError
 
+logger = logging.getLogger(__name__)
+
 MAX_PREDICTIONS = 10
+PROBE = "小区门口的路灯坏了"
 
 
 class DirectGraphRunner(GraphRunner):
@@ -120,7 +124,7 @@ class EmbeddedAssistant:
         if metadata.core_target is None or metadata.nlu_target is None:
             raise AssistantError(f"model {model_path.name} lacks dialogue or understanding")
         domain = metadata.domain
-        self._model = LoadedModel(
+        model = LoadedModel(
             version=model_path.name.removesuffix(".tar.gz"),
             domain=domain,
             runner=runner,
@@ -130,6 +134,11 @@ class EmbeddedAssistant:
             nlg=TemplatedNaturalLanguageGenerator(domain.responses),
             predictions=None if any(slot.influence_conversation for slot in domain.slots) else {},
         )
+        try:  # an archive of another version of our components loads, but does not read
+            _understand(model, UserMessage(PROBE), _tracker(model, "probe", None))
+        except Exception as error:
+            raise AssistantError(f"model {model_path.name} does not fit this version: {error!r}") from error
+        self._model = model
 
     def serving_model(self) -> str:
         return self._model.version
@@ -263,3 +272,15 @@ def _message(event: BotUttered) -> Mapping[str, Any]:
     return {"text": event.text, "buttons": event.data.get("buttons"), "custom": event.data.get("custom")}
 
 
+
+
+def open_embedded(paths: Sequence[Path]) -> EmbeddedAssistant:
+    """The first of these archives that can be loaded. Raises AssistantError when none can."""
+    for number, path in enumerate(paths):
+        try:
+            return EmbeddedAssistant(path)
+        except AssistantError:
+            if number == len(paths) - 1:
+                raise
+            logger.exception("model %s cannot serve, trying an earlier one", path.name)
+    raise AssistantError("there is no model")

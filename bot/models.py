@@ -85,13 +85,15 @@ def _make_promoted(connection: Connection, version: str, now: datetime) -> None:
     connection.execute(update(db.models).where(db.models.c.version == version).values(state=PROMOTED, promoted_at=db.iso(now)))
 
 
-def model_to_serve(services: Services) -> Path:
-    """The promoted archive, else the newest there is (registered on the way). Raises ModelError when nothing was trained."""
-    version = promoted_model(services)
-    if version and archive_path(services.settings.models_dir, version).exists():
-        return archive_path(services.settings.models_dir, version)
-    newest = max(services.settings.models_dir.glob("*.tar.gz"), key=lambda path: path.name, default=None)
-    if newest is None:
+def models_to_serve(services: Services) -> list[Path]:
+    """The promoted archive, then the others, newest first, for when it cannot be loaded. Raises ModelError when there is none.
+
+    Archives found here for the first time are registered, the newest first, so a fresh installation promotes the newest.
+    """
+    found = sorted(services.settings.models_dir.glob("*.tar.gz"), key=lambda path: path.name, reverse=True)
+    if not found:
         raise ModelError(f"no model in {services.settings.models_dir}: run `python -m bot train`")
-    register_model(services, newest, trained_at=services.now(), metrics={})
-    return newest
+    for path in found:
+        register_model(services, path, trained_at=services.now(), metrics={})
+    promoted = archive_path(services.settings.models_dir, promoted_model(services) or "")
+    return sorted(found, key=lambda path: path != promoted)
