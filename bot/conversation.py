@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
@@ -32,6 +32,31 @@ _MAX_FAILURES = 3
 
 APOLOGY_STORAGE = "系统暂时记不下来，您的话还没有登记。请过几分钟再发一次；紧急情况请直接拨打 110、119、120。"
 APOLOGY_FAILURE = "我这边出了点问题，没能处理好这句话。已经转给工作人员查看，您也可以换个说法再说一次，或拨打 12345。"
+
+
+# Statements of every turn, built once: building an expression costs as much as running it.
+_OPEN_CONVERSATION = text(
+    "INSERT INTO conversation (id, channel, sender, version, created_at, updated_at) "
+    "VALUES (:id, :channel, :sender, 0, :now, :now) ON CONFLICT DO NOTHING"
+)
+_STORE_MESSAGE = inbound_messages.insert()
+_WAITING = (
+    select(inbound_messages)
+    .where(inbound_messages.c.conversation_id == bindparam("conversation"), inbound_messages.c.id <= bindparam("row"))
+    .where((inbound_messages.c.answered_at.is_(None)) | (inbound_messages.c.id == bindparam("row")))
+    .order_by(inbound_messages.c.id)
+)
+_STATE = select(conversations.c.state, conversations.c.version).where(conversations.c.id == bindparam("conversation"))
+_KEEP_STATE = (
+    update(conversations)
+    .where(conversations.c.id == bindparam("conversation"), conversations.c.version == bindparam("known"))
+    .values(state=bindparam("state"), version=conversations.c.version + 1, updated_at=bindparam("now"))
+)
+_KEEP_REPLY = (
+    update(inbound_messages)
+    .where(inbound_messages.c.id == bindparam("row"), inbound_messages.c.answered_at.is_(None))
+    .values(reply=bindparam("said"), answered_at=bindparam("now"))
+)
 
 
 @dataclass(frozen=True)
@@ -102,14 +127,11 @@ class Conversations:
         """Store a message, or find it when it came before. After this returns nothing about it can be lost."""
         message = replace(message, text=message.text.encode("utf-8", "replace").decode("utf-8"))  # lone surrogates cannot be stored
         conversation_id = self.conversation_id(message.channel, message.sender, message.account)
-        stored = self._find(conversation_id, message.message_id)
-        if stored is None:
-            try:
-                return Receipt(self._store(conversation_id, message), conversation_id)
-            except IntegrityError:  # the same message arrived twice at the same moment
-                stored = self._find(conversation_id, message.message_id)
-                assert stored is not None
-        return Receipt(stored.id, conversation_id, self._reply_of(stored))
+        try:
+            return Receipt(self._store(conversation_id, message), conversation_id)
+        except IntegrityError:  # it came before
+            stored = self._get(conversation_id, message.message_id)
+            return Receipt(stored.id, conversation_id, self._reply_of(stored))
 
     def answer(self, receipt: Receipt) -> Reply:
         """The reply to a stored message; waits for an attempt already under way. Never raises for a failing assistant."""
@@ -195,18 +217,14 @@ class Conversations:
             result = prepared.run()
             reply = Reply((*map(Bubble, news), *result.bubbles), result.tickets)
             now = iso(self.services.now())
+            state_after = self.services.vault.seal(result.state)
             changed = connection.execute(
-                update(conversations)
-                .where(conversations.c.id == row.conversation_id, conversations.c.version == version)
-                .values(state=self.services.vault.seal(result.state), version=version + 1, updated_at=now)
+                _KEEP_STATE, {"conversation": row.conversation_id, "known": version, "state": state_after, "now": now}
             )
             if changed.rowcount != 1:
                 raise _Conflict
-            answered = connection.execute(
-                update(inbound_messages)
-                .where(inbound_messages.c.id == row.id, inbound_messages.c.answered_at.is_(None))
-                .values(reply=self.services.vault.seal(reply.as_dict()), answered_at=now)
-            )
+            said = self.services.vault.seal(reply.as_dict())
+            answered = connection.execute(_KEEP_REPLY, {"row": row.id, "said": said, "now": now})
             if answered.rowcount != 1:
                 raise _Conflict(self._stored_reply(row.id))
         return reply
@@ -231,41 +249,29 @@ class Conversations:
         now = iso(self.services.now())
         # Nobody has been told anything yet; the turn's own commit, or the caller's, makes both durable.
         with transaction(self.services.engine, durable=message.channel == "wechat") as connection:
-            known = connection.execute(select(conversations.c.id).where(conversations.c.id == conversation_id)).first()
-            if known is None:
-                sealed = self.services.vault.seal({"sender": message.sender, "account": message.account})
-                connection.execute(
-                    conversations.insert().values(
-                        id=conversation_id, channel=message.channel, sender=sealed, version=0, created_at=now, updated_at=now
-                    )
-                )
+            sealed = self.services.vault.seal({"sender": message.sender, "account": message.account})
+            opened = {"id": conversation_id, "channel": message.channel, "sender": sealed, "now": now}
+            connection.execute(_OPEN_CONVERSATION, opened)
+            body = self.services.vault.seal(asdict(message))
             result = connection.execute(
-                inbound_messages.insert().values(
-                    conversation_id=conversation_id,
-                    message_id=message.message_id,
-                    body=self.services.vault.seal(asdict(message)),
-                    received_at=now,
-                )
+                _STORE_MESSAGE,
+                {"conversation_id": conversation_id, "message_id": message.message_id, "body": body, "received_at": now},
             )
             return int(result.inserted_primary_key[0])
 
-    def _find(self, conversation_id: str, message_id: str) -> Row | None:
+    def _get(self, conversation_id: str, message_id: str) -> Row:
         with reading(self.services.engine) as connection:
             return connection.execute(
                 select(inbound_messages).where(
                     inbound_messages.c.conversation_id == conversation_id, inbound_messages.c.message_id == message_id
                 )
-            ).first()
+            ).one()
 
     def _unanswered_up_to(self, receipt: Receipt) -> Sequence[Row]:
         """This message and earlier ones of the same resident that still wait: turns keep the order they were said in."""
         with reading(self.services.engine) as connection:
-            rows = connection.execute(
-                select(inbound_messages)
-                .where(inbound_messages.c.conversation_id == receipt.conversation_id, inbound_messages.c.id <= receipt.row_id)
-                .where((inbound_messages.c.answered_at.is_(None)) | (inbound_messages.c.id == receipt.row_id))
-                .order_by(inbound_messages.c.id)
-            ).fetchall()
+            wanted = {"conversation": receipt.conversation_id, "row": receipt.row_id}
+            rows = connection.execute(_WAITING, wanted).fetchall()
         waiting = [row for row in rows if row.answered_at is None]
         return waiting or rows[-1:]
 
@@ -276,7 +282,7 @@ class Conversations:
 
     def _state_of(self, conversation_id: str) -> tuple[Mapping[str, Any] | None, int]:
         with reading(self.services.engine) as connection:
-            row = connection.execute(select(conversations).where(conversations.c.id == conversation_id)).one()
+            row = connection.execute(_STATE, {"conversation": conversation_id}).one()
         return (self.services.vault.open(row.state) if row.state else None), row.version
 
     def _message_of(self, row: Row) -> InboundMessage:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
@@ -54,6 +54,14 @@ FINAL_STATES = frozenset({"closed", "rejected", "withdrawn"})
 EVENT_LABELS = {**STATES, "supplemented": "补充情况", "urged": "催办", "corrected": "更正信息", "rated": "满意度评价", "merged": "同类诉求"}
 # The same matter at the same place within this time belongs to one cluster.
 CLUSTER_DAYS = 60
+
+
+# Asked in every turn, so built once.
+_OPEN_NOTICES = (
+    select(notices)
+    .where(notices.c.conversation_id == bindparam("conversation"), notices.c.delivered_at.is_(None))
+    .order_by(notices.c.id)
+)
 
 
 class TicketNotFound(LookupError):
@@ -128,17 +136,15 @@ class Tickets:
         """File a petition, or return the ticket that this request_key filed before. Raises StorageError."""
         with transaction(self.engine) as connection:
             earlier = self._row(connection, tickets.c.request_key == request_key)
-            if earlier is None:
-                try:
-                    with connection.begin_nested():
-                        number = self._insert(connection, petition, request_key, conversation_id)
-                except IntegrityError:  # another process filed the same request between our look and our write
-                    number = self._get_row(connection, tickets.c.request_key == request_key).number
-            else:
-                number = earlier.number
-            return self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+            if earlier is not None:
+                return self._ticket(connection, earlier)
+            try:
+                with connection.begin_nested():
+                    return self._insert(connection, petition, request_key, conversation_id)
+            except IntegrityError:  # another process filed the same request between our look and our write
+                return self._ticket(connection, self._get_row(connection, tickets.c.request_key == request_key))
 
-    def _insert(self, connection: Connection, petition: Petition, request_key: str, conversation_id: str | None) -> str:
+    def _insert(self, connection: Connection, petition: Petition, request_key: str, conversation_id: str | None) -> Ticket:
         now = self.now()
         number = self._next_number(connection, now)
         matter = matter_of(petition, self.catalogue)
@@ -182,7 +188,7 @@ class Tickets:
         self._log(connection, number, "filed", actor="resident", note="")
         ticket = self._ticket(connection, self._get_row(connection, tickets.c.number == number))
         self._enqueue(connection, number, "ticket.created", self.created_payload(ticket))
-        return number
+        return ticket
 
     def _next_number(self, connection: Connection, now: datetime) -> str:
         day = now.astimezone(CHINA).strftime("%Y%m%d")
@@ -386,11 +392,7 @@ class Tickets:
     def take_notices(self, conversation_id: str) -> list[str]:
         """Undelivered notices, oldest first, marked delivered in the caller's transaction."""
         with transaction(self.engine) as connection:
-            rows = connection.execute(
-                select(notices)
-                .where(notices.c.conversation_id == conversation_id, notices.c.delivered_at.is_(None))
-                .order_by(notices.c.id)
-            ).fetchall()
+            rows = connection.execute(_OPEN_NOTICES, {"conversation": conversation_id}).fetchall()
             taken = [row for row in rows if self._claim_notice(connection, row.id)]
         return [str(self.vault.open(row.text)) for row in taken]
 

@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy import select
 
 from bot import db
-from bot.models import model_to_serve
+from bot.models import models_to_serve
 from bot.services import Services, build_services
 from bot.settings import load_settings
 from tests.servers import PROJECT_ROOT, Process, Server, clean_environment, free_port, settings_as_variables
@@ -300,7 +300,7 @@ def main() -> int:
         directory = Path(temporary)
         settings = load_settings({"MINSHENG_VAR_DIR": str(directory / "own")})
         db.migrate(settings)
-        model = model_to_serve(build_services(settings))
+        model = models_to_serve(build_services(settings))[0]
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {RESIDENTS} residents at a time, model {model.name}", flush=True)
         results = {"ours": measure_ours(directory / "ours", options.conversations, options.turns)}
         results["classic"] = measure_classic(directory / "classic", options.classic, model)

@@ -27,7 +27,7 @@ from standardwebhooks.webhooks import Webhook
 from bot import db
 from bot.conversation import APOLOGY_STORAGE, Conversations, InboundMessage, Reply
 from bot.embedded import EmbeddedAssistant
-from bot.models import model_to_serve
+from bot.models import models_to_serve
 from bot.services import Services, build_services, install_services
 from bot.settings import load_settings
 from tests.servers import Server
@@ -227,7 +227,7 @@ class Pages:
 def assistant(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedAssistant:
     settings = load_settings({"MINSHENG_VAR_DIR": str(tmp_path_factory.mktemp("assistant"))})
     db.migrate(settings)
-    return EmbeddedAssistant(model_to_serve(build_services(settings)))
+    return EmbeddedAssistant(models_to_serve(build_services(settings))[0])
 
 
 @pytest.fixture
