@@ -405,7 +405,7 @@ def import_file(path: Path, services: Services) -> tuple[int, list[str]]:
             continue
         unplaced += bool(cells.get("location")) and "places" not in labels
         good.append(_annotation(mask(cells[TEXT]), labels, path.name, services))
-    table_of_labels = db.metadata.tables["annotation"]
+    table_of_labels = db.annotation_rows
     with db.transaction(services.engine) as connection:
         for start in range(0, len(good), INSERT_ROWS):
             connection.execute(table_of_labels.insert(), good[start : start + INSERT_ROWS])

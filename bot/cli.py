@@ -147,6 +147,7 @@ def _import(options: argparse.Namespace) -> None:
 
 def _models(options: argparse.Namespace) -> None:
     services = _services()
+    models_to_serve(services)  # an archive copied in by hand is a model too
     if options.action == "promote":
         if not options.version:
             raise ModelError("which version? `models list` shows them")

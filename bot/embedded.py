@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -145,7 +146,10 @@ class EmbeddedAssistant:
 
     def parse(self, text: str) -> Mapping[str, Any]:
         model = self._model
-        return _understand(model, UserMessage(text), _tracker(model, "parse", None))
+        message = UserMessage(text)
+        # UserMessage strips blanks, which would shift every offset; a leading "/" must not be taken for an intent payload.
+        message.text = re.sub(r"^(\s*)/", r"\1／", text)
+        return _understand(model, message, _tracker(model, "parse", None))
 
     def prepare(self, turn: Turn) -> PreparedTurn:
         model = self._model

@@ -20,6 +20,8 @@ def _simplifier() -> opencc.OpenCC:
 @functools.lru_cache(maxsize=20_000)
 def _fold_character(character: str) -> str:
     code = ord(character)
+    if character == "著":  # 著火: opencc leaves it, because 著作 keeps it
+        return "着"
     if 0xFF01 <= code <= 0xFF5E:
         return chr(code - 0xFEE0).lower() if chr(code - 0xFEE0).isalnum() else character
     if code == 0x3000:

@@ -262,7 +262,6 @@ def test_awkward_texts_pass(classify: Classify, tmp_path: Path) -> None:
     assert [bool(row["category_code"]) for row in rows] == [bool(text.strip()) for text in texts]
 
 
-@pytest.mark.xfail(reason="bot/embedded.py: parse() takes a leading / for an intent payload and strips blanks", strict=False)
 @pytest.mark.parametrize("text", ["/greet", "  \n清江浦区山阳小区三号楼路灯坏了"])
 def test_leading_slash_and_blanks_are_part_of_the_text(classify: Classify, tmp_path: Path, text: str) -> None:
     (row,) = classify(_write(tmp_path / "in.jsonl", [{"text": text}]), "out.jsonl")

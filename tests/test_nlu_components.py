@@ -334,9 +334,9 @@ def _ranking(name: str, confidence: float) -> list[dict[str, Any]]:
     return [{"name": name, "confidence": confidence}]
 
 
-def _parse(matter: float = 0.2, *, places: bool = False, emergency: bool = False) -> dict[str, Any]:
+def _parse(matter: float = 0.2, *, places: bool = False, emergency: bool = False, known: float = 1.0) -> dict[str, Any]:
     return {
-        "reading": {"first_level_confidence": matter, "urgency": {"emergency": emergency}},
+        "reading": {"first_level_confidence": matter, "known": known, "urgency": {"emergency": emergency}},
         "place_spans": [{"text": "山阳小区", "start": 0, "end": 4}] if places else [],
     }
 
@@ -354,6 +354,7 @@ def _parse(matter: float = 0.2, *, places: bool = False, emergency: bool = False
         ("嘿", "chitchat", _parse(0.1), FREE, "chitchat"),
         ("？？！！", "greet", _parse(), FREE, "nlu_fallback"),
         ("嘛呢啥", "greet", _parse(0.1), FREE, "greet"),
+        ("阿斯顿飞过", "report_problem", _parse(0.9, known=0.0), FREE, "nlu_fallback"),
         # while a petition is being written
         ("山阳小区3号楼", "report_problem", _parse(places=True), _writing("location"), "inform"),
         ("就在大门左边", "greet", _parse(0.1), _writing("location"), "greet"),

@@ -80,12 +80,12 @@ class CategoryReader:
     @classmethod
     def fit(cls, vectorizer: Vectorizer, tokens: Sequence[Sequence[str]], codes: Sequence[str]) -> CategoryReader:
         matrix = vectorizer.matrix(tokens)
-        first = LinearReader.fit(matrix, [code[:2] for code in codes])
+        first = LinearReader.fit(matrix, [code[:2] for code in codes], blend=True)
         members: dict[str, list[int]] = defaultdict(list)
         for number, code in enumerate(codes):
             members[code[:2]].append(number)
         leaves = {
-            prefix: LinearReader.fit(matrix[numbers], [codes[number] for number in numbers], calibrate=False)
+            prefix: LinearReader.fit(matrix[numbers], [codes[number] for number in numbers], calibrate=False, blend=True)
             for prefix, numbers in members.items()
         }
         return cls(first, leaves)
