@@ -221,15 +221,13 @@ def test_marks_come_off_and_leave_spans(pieces: list[tuple[str, bool]]) -> None:
 
 # -- dangers --------------------------------------------------------------------------------------------------------------
 
-GAP = pytest.mark.xfail(reason="known gap of the rules; the trained reader has to make up for it", strict=False)
-
 
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
         ("fire", "三楼阳台往外冒黑烟，窗帘都着起来了"),
         ("fire", "仓庫失火了，火勢很大"),
-        pytest.param("fire", "隔壁樓著火了，快來人", marks=GAP),
+        ("fire", "隔壁樓著火了，快來人"),
         ("gas", "厨房一股煤气味，头晕得厉害"),
         ("gas", "楼道天然气泄漏快来人"),
         ("medical", "我爸突然晕倒了叫不醒"),
@@ -258,7 +256,7 @@ def test_danger_is_found_with_its_kind(kind: str, text: str) -> None:
         "没有起火，就是灯在闪",
         "楼上并没有打起来，只是吵架",
         "没人晕倒，别担心",
-        pytest.param("电梯没有困人，就是门坏了", marks=GAP),
+        "电梯没有困人，就是门坏了",
         # over long ago
         "去年我家厨房着火，保险到现在没赔",
         "上个月这里出过车祸，想问责任认定",
@@ -270,7 +268,7 @@ def test_danger_is_found_with_its_kind(kind: str, text: str) -> None:
         "灭火器过期了没人换",
         "炸鸡店的排烟管对着我家",
         "火花路的路灯坏了",
-        pytest.param("救火英雄纪念馆几点开门", marks=GAP),
+        "救火英雄纪念馆几点开门",
         # numbers
         "坐110路公交要等半小时",
         "押金120元一直不退",
@@ -282,8 +280,8 @@ def test_danger_is_found_with_its_kind(kind: str, text: str) -> None:
         "热死了空调不开",
         "急得火烧眉毛了",
         "物业电话打爆了也没人接",
-        pytest.param("小区业主群里炸了锅", marks=GAP),
-        pytest.param("被踢皮球踢得想死的心都有了", marks=GAP),
+        "小区业主群里炸了锅",
+        "被踢皮球踢得想死的心都有了",
         # only feared, only practised
         "万一着火了谁负责",
         "电线这样乱拉，容易起火",
