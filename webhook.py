@@ -8,8 +8,12 @@ from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from bot.logs import set_up_logging
+
+if __name__ == "__main__":
+    set_up_logging()  # before the imports below, some of which warn
+
 import requests
-import structlog
 import waitress
 from flask import Flask, Response, g, jsonify, request
 from flask_wtf.csrf import CSRFProtect
@@ -144,14 +148,6 @@ def add_operations(app: Flask, services: Services, metrics: Metrics, assistant: 
         return Response(metrics.render(), mimetype="text/plain; version=0.0.4")
 
 
-def set_up_logging() -> None:
-    """One line per event on standard error. Rasa's per-turn debug lines would quote residents, so they stay off."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    for name in ("rasa", "rasa_sdk", "alembic", "urllib3", "waitress.queue", "jieba"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def serve(settings: Settings) -> None:
     """Blocks until interrupted."""
     started = time.monotonic()
@@ -163,5 +159,4 @@ def serve(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    set_up_logging()
     serve(settings_from_environment())

@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from bot import db
 from bot.assistant import AssistantError
 from bot.catalogue import CatalogueError
+from bot.logs import set_up_logging
 from bot.models import ModelError, list_models, models_to_serve, promote_model, register_model, rollback_model
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
@@ -24,6 +25,7 @@ EXPECTED = (SettingsError, CatalogueError, ModelError, AssistantError, db.Storag
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when done, 1 with one sentence on standard error when not, 2 for wrong usage."""
     options = _parser().parse_args(arguments)
+    set_up_logging()
     try:
         return int(options.run(options) or 0)
     except EXPECTED as error:
@@ -83,7 +85,6 @@ def _services() -> Services:
 def _serve(_options: argparse.Namespace) -> None:
     import webhook
 
-    webhook.set_up_logging()
     webhook.serve(settings_from_environment())
 
 

@@ -65,7 +65,8 @@ class Result:
     p99_ms: float = 0.0
     cpu_ms_per_turn: float = 0.0
     rss_mb: dict[str, float] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set, repr=False)  # ticket numbers
+    told: set[str] = field(default_factory=set)  # ticket numbers
+    odd: list[list[str]] = field(default_factory=list)  # answers of the first conversations that ended without one
 
 
 # -- load ---------------------------------------------------------------------------------------------------------
@@ -130,7 +131,7 @@ def load(connect: Callable[[], Any], conversations: int, name: str, stack: Seque
 def converse(ask: Ask, sender: str, chance: random.Random, times: list[float], lock: Any, result: Result) -> set[str]:
     """Four turns; the ticket numbers told."""
     place = f"{chance.choice(PLACES)}{chance.randrange(1, 60)}号楼"
-    told = set[str]()
+    told, answers = set[str](), list[str]()
     for turn, words in enumerate((chance.choice(PROBLEMS), place, "确认提交", "不留电话")):
         started = time.perf_counter()
         try:
@@ -140,7 +141,10 @@ def converse(ask: Ask, sender: str, chance: random.Random, times: list[float], l
                 result.errors += 1
             continue
         times.append(time.perf_counter() - started)
+        answers.append(answer[:400])
         told.update(TICKET_NUMBER.findall(answer))
+    if not told and len(result.odd) < 3:
+        result.odd.append(answers)
     return told
 
 
@@ -232,6 +236,7 @@ def measure_ours(directory: Path, conversations: int, memory_turns: int) -> Resu
             part = load(connect, more, f"more-{turns}", processes)
             turns, told = turns + part.turns, told | part.told
             result.errors, result.without_ticket = result.errors + part.errors, result.without_ticket + part.without_ticket
+            result.odd += part.odd
             memory[str(turns)] = rss(processes)
         result.rss_mb = memory
     assert told == filed_tickets(directory), "the numbers told are the tickets filed"
