@@ -63,6 +63,8 @@ class PreparedTurn(Protocol):
 
 
 class Assistant(Protocol):
+    concurrency: int  # how many turns may be under way at once in this process
+
     def prepare(self, turn: Turn) -> PreparedTurn:
         """Understand the message; changes nothing. Raises AssistantError."""
 
@@ -104,6 +106,7 @@ class RemoteAssistant:
     """A Rasa server of its own (`rasa run` and `rasa run actions`), reached over its REST channel."""
 
     TIMEOUT_SECONDS = 20
+    concurrency = 64  # they wait for another process
 
     def __init__(self, settings: Settings) -> None:
         self._url = settings.rasa_url.rstrip("/")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
@@ -108,12 +109,43 @@ class HistoryItem:
     attachment: str | None = None
 
 
+class Gate:
+    """Lets `places` threads in at once, strictly in the order they came; the standard semaphore lets latecomers overtake."""
+
+    def __init__(self, places: int) -> None:
+        self._free, self._mutex = places, threading.Lock()
+        self._waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._mutex:
+            if self._free:
+                self._free -= 1
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self._mutex:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._free += 1
+
+
 @dataclass
 class Conversations:
     services: Services
     assistant: Assistant
     _locks: list[threading.Lock] = field(default_factory=lambda: [threading.Lock() for _ in range(_STRIPES)])
     _failures: dict[int, int] = field(default_factory=dict)
+    _gate: Gate = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Turns inside this process share one interpreter lock. Let all of them in, and whoever holds the database waits for
+        # that lock at every statement while everybody else waits for the database: throughput halves and the tail is seconds.
+        self._gate = Gate(self.assistant.concurrency)
 
     def conversation_id(self, channel: str, sender: str, account: str = "") -> str:
         return self.services.vault.pseudonym(channel, account, sender)
@@ -128,7 +160,8 @@ class Conversations:
         message = replace(message, text=message.text.encode("utf-8", "replace").decode("utf-8"))  # lone surrogates cannot be stored
         conversation_id = self.conversation_id(message.channel, message.sender, message.account)
         try:
-            return Receipt(self._store(conversation_id, message), conversation_id)
+            with self._gate:
+                return Receipt(self._store(conversation_id, message), conversation_id)
         except IntegrityError:  # it came before
             stored = self._get(conversation_id, message.message_id)
             return Receipt(stored.id, conversation_id, self._reply_of(stored))
@@ -136,8 +169,9 @@ class Conversations:
     def answer(self, receipt: Receipt) -> Reply:
         """The reply to a stored message; waits for an attempt already under way. Never raises for a failing assistant."""
         with self._lock(receipt.conversation_id):
-            for row in self._unanswered_up_to(receipt):
-                reply = self._take_turn(row)
+            with self._gate:
+                for row in self._unanswered_up_to(receipt):
+                    reply = self._take_turn(row)
             return reply if row.id == receipt.row_id else self._stored_reply(receipt.row_id)
 
     def recover(self, *, older_than: timedelta) -> list[tuple[Receipt, InboundMessage, Reply]]:

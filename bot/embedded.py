@@ -107,6 +107,8 @@ class LoadedModel:
 class EmbeddedAssistant:
     """Implements bot.assistant.Assistant on a model archive. load() swaps the model; turns under way keep theirs."""
 
+    concurrency = 2  # one computes while another waits for the disk
+
     def __init__(self, model_path: Path) -> None:
         self._executor = ActionExecutor()
         self._executor.register_package("actions")
