@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from flask import Flask
 from flask_wtf.csrf import CSRFProtect
@@ -67,6 +67,8 @@ class EchoTurn:
 @dataclass(frozen=True)
 class EchoAssistant:
     """Answers with the resident's own words, a confirmation card or a ticket."""
+
+    concurrency: ClassVar[int] = 8
 
     services: Services
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from argon2 import PasswordHasher
@@ -166,6 +166,8 @@ def test_unreadable_file_is_refused_in_one_sentence(
 
 class _Unused:
     """No row of an unreadable file may reach the assistant."""
+
+    concurrency: ClassVar[int] = 8
 
     def parse(self, text: str) -> Any:
         raise AssertionError("the file should have been refused first")

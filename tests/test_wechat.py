@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from flask import Flask
@@ -45,6 +45,8 @@ CARD = Bubble("请核对：桂花新村路灯坏了", (Button("确认提交", "�
 @dataclass
 class ScriptedAssistant:
     """Stands in for Rasa: repeats the resident's words, or says what `answers` holds for them."""
+
+    concurrency: ClassVar[int] = 8
 
     answers: dict[str, tuple[Bubble, ...]] = field(default_factory=dict)
     seconds: float = 0.0
