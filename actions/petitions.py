@@ -52,7 +52,7 @@ class ActionTakePetition(TalkAction):
             if not diversion.file:
                 talk.remember(asked=None)
                 return
-        entry = find_entry(talk.catalogue, talk.text) if is_enquiry(talk) else None
+        entry = find_entry(talk.catalogue, talk.text) if talk.intent == "report_problem" and is_enquiry(talk) else None
         if entry is not None:
             answer_with(talk, entry)
             return

@@ -110,7 +110,7 @@ class Gazetteer:
         for division in found.values():
             for form in sorted(_name_forms(division), key=len, reverse=True):
                 if rest.startswith(form) or form in rest[:12] and len(form) > 2:
-                    rest = rest.split(form, 1)[1]
+                    rest = rest.split(form, 1)[1].lstrip("的 ，")
                     break
         return Place(
             text=original,
