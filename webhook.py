@@ -1,6 +1,7 @@
 """Wiring only: settings in, a Flask application out. `python webhook.py` serves it."""
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -152,6 +153,9 @@ def serve(settings: Settings) -> None:
     """Blocks until interrupted."""
     started = time.monotonic()
     app = create_app(settings)
+    # What was loaded stays for good: leaving it out of every full collection saves pauses of a third of a second.
+    gc.collect()
+    gc.freeze()
     logger.info("ready after %.1f s: http://%s:%d/chat", time.monotonic() - started, settings.host, settings.port)
     if settings.sandbox:
         logger.info("no DISPATCH_URL is set: the sandbox inbox is at http://%s:%d/sandbox", settings.host, settings.port)

@@ -257,7 +257,7 @@ def open_engine(settings: Settings) -> Engine:
     """An engine for the configured database. Does not create tables: see migrate()."""
     url = settings.sqlalchemy_url
     if url.startswith("sqlite"):
-        waiting = {"timeout": 10, "check_same_thread": False}
+        waiting = {"timeout": 3, "check_same_thread": False}
         engine = create_engine(url, connect_args=waiting, poolclass=QueuePool, pool_size=20, max_overflow=80)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -268,7 +268,7 @@ def open_engine(settings: Settings) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=3000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -283,7 +283,7 @@ def _begin_sqlite(connection: Connection) -> None:
 _current: contextvars.ContextVar[Connection | None] = contextvars.ContextVar("minsheng_transaction", default=None)
 # SQLite lets one writer in; waiting on a lock in this process is fair and instant, its busy handler sleeps instead.
 _sqlite_writer = threading.Lock()
-_WRITER_SECONDS = 10.0  # as long as SQLite's own wait: a queue behind a locked database must not add up
+_WRITER_SECONDS = 3.0  # as long as SQLite's own wait: a queue behind a locked database must not add up
 
 
 @contextlib.contextmanager

@@ -113,11 +113,13 @@ def chat_message(body: Mapping[str, Any]) -> InboundMessage:
     if not sender.strip():
         raise BadRequest("sender 不能为空")
     message_id = body.get("message_id")
-    if message_id is not None and not (isinstance(message_id, (str, int)) and 0 < len(str(message_id)) <= 128):
+    if isinstance(message_id, int) and not isinstance(message_id, bool) and abs(message_id) < 10**127:
+        message_id = str(message_id)
+    if message_id is not None and not (_is_plain(message_id, limit=128) and message_id):
         raise BadRequest("message_id 必须是 1 到 128 个字符的文本或数字")
     text = _text(body, "text", limit=MAX_TEXT, required=False)
     location, scene = _location(body.get("location")), body.get("scene")
-    if scene is not None and not (isinstance(scene, str) and len(scene) <= 64):
+    if scene is not None and not _is_plain(scene, limit=64):
         raise BadRequest("scene 必须是不超过 64 个字符的文本")
     kind = "text" if text.strip() else "location" if location else "scene" if scene else "text"
     return InboundMessage(
@@ -154,13 +156,19 @@ def _location(value: Any) -> dict[str, Any] | None:
     lat, lng, label = value.get("lat"), value.get("lng"), value.get("label")
     if not (_is_degrees(lat, 90) and _is_degrees(lng, 180)):
         raise BadRequest("location 的 lat、lng 必须是经纬度数字")
-    if label is not None and not (isinstance(label, str) and len(label) <= 200):
+    if label is not None and not _is_plain(label, limit=200):
         raise BadRequest("location 的 label 必须是不超过 200 个字的文本")
     return {"lat": float(lat or 0), "lng": float(lng or 0), "label": label or ""}
 
 
 def _is_degrees(value: Any, bound: int) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and abs(value) <= bound
+    # The bound before isfinite(), which cannot take an integer of 400 digits; NaN fails every comparison.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= bound and math.isfinite(value)
+
+
+def _is_plain(value: Any, *, limit: int) -> bool:
+    """A text that can be stored: no lone surrogates, which JSON can write and UTF-8 cannot."""
+    return isinstance(value, str) and len(value) <= limit and value.encode("utf-8", "replace").decode("utf-8") == value
 
 
 def _turns(value: Any) -> list[Mapping[str, str]]:
