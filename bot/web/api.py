@@ -113,7 +113,7 @@ def chat_message(body: Mapping[str, Any]) -> InboundMessage:
     if not sender.strip():
         raise BadRequest("sender 不能为空")
     message_id = body.get("message_id")
-    if isinstance(message_id, int) and not isinstance(message_id, bool) and abs(message_id) < 10**127:
+    if isinstance(message_id, int) and not isinstance(message_id, bool) and abs(message_id) < 10**128:
         message_id = str(message_id)
     if message_id is not None and not (_is_plain(message_id, limit=128) and message_id):
         raise BadRequest("message_id 必须是 1 到 128 个字符的文本或数字")
