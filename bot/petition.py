@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from bot.catalogue import OTHER, Catalogue, Matter
+from bot.catalogue import OTHER, URGENCIES, Catalogue, Matter
 from bot.gazetteer import Gazetteer, Place
 from bot.text import fold
 
@@ -101,7 +101,7 @@ def apply_reading(petition: Petition, reading: Mapping[str, Any], catalogue: Cat
     # Old words read again with new ones may sound like an emergency; only the message itself can be one.
     level = "紧急" if level == "特急" else level
     if matter and matter.urgency:
-        level = _higher(level, matter.urgency)
+        level = higher_urgency(level, matter.urgency)
     if kind in (NEED, "minor", "relief", "mediation") and request_type in ("投诉", "建议", "咨询"):
         request_type = "求助"
     if kind == TOPIC and request_type in ("投诉", "举报", "咨询"):
@@ -117,7 +117,7 @@ def apply_reading(petition: Petition, reading: Mapping[str, Any], catalogue: Cat
         category=code,
         category_confidence=first_level,
         alternatives=tuple(categories),
-        urgency=_higher(petition.urgency, level),
+        urgency=higher_urgency(petition.urgency, level),
         reasons=tuple(dict.fromkeys((*petition.reasons, *reading["urgency"]["reasons"]))),
         evidence=tuple(reading["evidence"]),
         confidential=petition.confidential or bool(matter and matter.confidential),
@@ -340,6 +340,5 @@ def matter_of(petition: Petition, catalogue: Catalogue) -> Matter | None:
     return next((matter for matter in catalogue.matters if matter.id == petition.matter), None)
 
 
-def _higher(first: str, second: str) -> str:
-    order = ("一般", "紧急", "特急")
-    return first if order.index(first) >= order.index(second) else second
+def higher_urgency(first: str, second: str) -> str:
+    return max(first, second, key=URGENCIES.index)

@@ -32,7 +32,7 @@ from bot.db import (
     transaction,
     webhooks_seen,
 )
-from bot.petition import Petition, mask, matter_of, petition_from_dict, title_of
+from bot.petition import Petition, higher_urgency, mask, matter_of, petition_from_dict, title_of
 from bot.vault import Vault
 
 CHINA = timezone(timedelta(hours=8))
@@ -260,7 +260,7 @@ class Tickets:
                 ticket.petition,
                 texts=(*ticket.petition.texts, note) if note else ticket.petition.texts,
                 attachments=(*ticket.petition.attachments, *attachment_ids),
-                urgency=_higher(ticket.petition.urgency, urgency),
+                urgency=higher_urgency(ticket.petition.urgency, urgency or ticket.petition.urgency),
             )
             fields: dict[str, Any] = {"description": petition.description}
             if petition.urgency != ticket.petition.urgency:
@@ -581,10 +581,5 @@ def summary_of(ticket: Ticket) -> dict[str, Any]:
         "department": {"lead": ticket.lead_department, "co": list(ticket.co_departments)},
         "due_at": iso(ticket.due_at) if ticket.due_at else None,
     }
-
-
-def _higher(first: str, second: str | None) -> str:
-    order = ("一般", "紧急", "特急")
-    return second if second and order.index(second) > order.index(first) else first
 
 

@@ -17,11 +17,11 @@ from sqlalchemy import func, select
 from stub_app import SAID, create_stub_app, road_petition, serving, stub_services
 from werkzeug.test import TestResponse
 
-from bot.conversation import APOLOGY_STORAGE
+from bot.conversation import APOLOGY_STORAGE, TOO_FAST
 from bot.db import attachments, inbound_messages
 from bot.services import Services
 from bot.tickets import StatusEvent, Ticket
-from bot.web.chat import TOO_FAST, BadPicture, clean_picture
+from bot.web.chat import BadPicture, clean_picture
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Blueprint, Response, abort, jsonify, request
 
 from bot.assistant import Assistant, AssistantError, Bubble
-from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, Conversations, InboundMessage, Reply
+from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, InboundMessage, Reply
 from bot.db import StorageError, iso
 from bot.parse import parse_text, parse_turns
 from bot.services import Services
@@ -20,7 +20,6 @@ from bot.tickets import TicketNotFound, summary_of
 MAX_BODY = 256 * 1024
 MAX_PARSE_TEXT = 20_000
 MAX_TURNS = 500
-SLOW_DOWN = "您发得有点快，歇一下再说，前面说的都记着呢。"
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -51,7 +50,7 @@ def create_blueprint(
     def chat() -> tuple[Response, int] | Response:
         message = chat_message(read_json())
         if not allow(message.sender, request.remote_addr or ""):
-            return jsonify(Reply((Bubble(SLOW_DOWN),)).as_dict()), 429
+            return jsonify(Reply((Bubble(TOO_FAST),)).as_dict()), 429
         try:
             return jsonify(conversations.respond(message).as_dict())
         except StorageError:

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, Conversations, HistoryItem, InboundMessage
+from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, HistoryItem, InboundMessage
 from bot.db import StorageError, attachments, iso, parse_iso, reading, transaction
 from bot.services import Services
 from bot.web import add_page_headers
@@ -32,7 +32,6 @@ MAX_PICTURE_PIXELS = 50_000_000
 PICTURE_SIDE = 1600
 MAX_JSON_BYTES = 128 * 1024
 MAX_LABEL = 120
-TOO_FAST = "您发得有点快，歇一下再说，前面说的都记着呢。"
 EXAMPLES = ("路灯坏了", "查进度", "怎么办老年优待证", "我要提建议")
 # A poll repeats this much, because news is dated when written but seen when committed; the page drops what it has.
 POLL_OVERLAP = timedelta(minutes=2)
