@@ -12,6 +12,7 @@ from bot.catalogue import REQUEST_TYPES, Diversion
 from bot.nlu.context import QUESTION
 from bot.petition import (
     NEED,
+    PERSON,
     TOPIC,
     Petition,
     add_places,
@@ -26,7 +27,6 @@ from bot.petition import (
 )
 from bot.tickets import Ticket, TicketClosed
 
-LOW_CONFIDENCE = 0.35
 MAX_PARTS = 4
 
 _DONT_KNOW = re.compile(r"^(?:不清楚|不知道|说不清|不晓得|没有|没了?|无|不用|算了|不说|不方便|记不(?:清|得)|忘了|随便|不告诉)")
@@ -399,12 +399,13 @@ def _with_category(talk: Talk, draft: Petition, wanted: str) -> Petition:
     wanted = wanted.strip(" 。，")
     if wanted in REQUEST_TYPES:
         return replace(draft, request_type=wanted, fixed=(*draft.fixed, "request_type"))
-    names = [c for c in talk.catalogue.categories.values() if any(wanted in level or level in wanted for level in c.path if level != "其他")]
-    known = {code for code, _ in draft.alternatives}
-    best = next((c for c in names if c.code in known), names[0] if names else None)
-    if best is None:
+    named = [c for c in talk.catalogue.categories.values() if any(wanted in level or level in wanted for level in c.path if level != "其他")]
+    if not named:
         return apply_reading(draft, talk.reading, talk.catalogue)
-    return replace(draft, category=best.code, category_confidence=1.0, fixed=(*draft.fixed, "category"))
+    codes = {c.code for c in named}
+    likeliest = next((code for code, _ in draft.alternatives if code in codes), None)
+    code = likeliest or next((c.code for c in named if "其他" in c.path), named[0].code)
+    return replace(draft, category=code, category_confidence=1.0, fixed=(*draft.fixed, "category"))
 
 
 class ActionCancelPetition(TalkAction):
@@ -510,5 +511,5 @@ def tell_filed(talk: Talk, ticket: Ticket) -> None:
     )
     if ticket.cluster_size > 1:
         talk.say("utter_cluster", count=ticket.cluster_size)
-    if ticket.petition.category_confidence < LOW_CONFIDENCE and "category" not in ticket.petition.fixed:
+    if talk.services.tickets.lanes.of(ticket.petition) == PERSON:
         talk.say("utter_low_confidence")

@@ -12,6 +12,7 @@ from rasa_sdk.executor import CollectingDispatcher
 
 from bot.catalogue import Catalogue
 from bot.petition import (
+    SUGGEST,
     Petition,
     add_places,
     add_text,
@@ -26,6 +27,8 @@ from bot.services import Services, current_services
 from bot.tickets import Ticket, summary_of
 
 CONFIRM_BUTTONS = ("确认提交", "修改", "匿名提交")
+CATEGORY_BUTTON = "类别是"
+MAX_SUGGESTED = 2
 CHOICES = "①②③④⑤"
 # Where each slot's question differs with the kind of ticket.
 LOCATION_QUESTIONS = {"topic": "utter_ask_location_topic", "need": "utter_ask_location_need", "minor": "utter_ask_location_person", "relief": "utter_ask_location_person"}
@@ -176,10 +179,20 @@ class Talk:
         self.remember(asked="confirm")
         buttons = [b for b in CONFIRM_BUTTONS if not (b == "匿名提交" and all(d.anonymous for d in self.drafts))]
         if len(self.drafts) == 1:
-            self.say("utter_confirm_changed" if changed else "utter_confirm", card=self.card(self.drafts[0]), buttons=buttons)
+            suggested = [CATEGORY_BUTTON + name for name in self.suggested_classes(self.drafts[0])]
+            response = "utter_confirm_changed" if changed else "utter_confirm_unsure" if suggested else "utter_confirm"
+            self.say(response, card=self.card(self.drafts[0]), buttons=[*buttons, *suggested])
             return
         cards = [f"{CHOICES[number]}\n{self.card(draft)}" for number, draft in enumerate(self.drafts)]
         self.say("utter_confirm_many", card="\n".join(cards), count=len(cards), buttons=buttons)
+
+    def suggested_classes(self, draft: Petition) -> list[str]:
+        """First-level classes that the resident may mean instead, where the reading is in the middle lane."""
+        if self.services.tickets.lanes.of(draft) != SUGGEST:
+            return []
+        chosen = self.catalogue.get_category(draft.category).path[0]
+        others = dict.fromkeys(self.catalogue.get_category(code).path[0] for code, _ in draft.alternatives)
+        return [name for name in others if name != chosen][:MAX_SUGGESTED]
 
     def card(self, draft: Petition) -> str:
         """What the resident checks before filing; only what is known, in their own words."""

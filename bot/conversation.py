@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +20,7 @@ from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
 from bot.assistant import Assistant, Bubble, Turn
-from bot.db import StorageError, conversations, inbound_messages, iso, notices, reading, transaction
+from bot.db import StorageError, conversations, flush, inbound_messages, iso, notices, reading, transaction
 from bot.services import Services
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ _OPEN_CONVERSATION = text(
 )
 _STORE_MESSAGE = inbound_messages.insert()
 _WAITING = (
-    select(inbound_messages)
+    select(inbound_messages, conversations.c.state, conversations.c.version)
+    .join(conversations, conversations.c.id == inbound_messages.c.conversation_id)
     .where(inbound_messages.c.conversation_id == bindparam("conversation"), inbound_messages.c.id <= bindparam("row"))
     .where((inbound_messages.c.answered_at.is_(None)) | (inbound_messages.c.id == bindparam("row")))
     .order_by(inbound_messages.c.id)
@@ -152,28 +153,31 @@ class Conversations:
         return self.services.vault.pseudonym(channel, account, sender)
 
     def respond(self, message: InboundMessage) -> Reply:
-        """Receive and answer in one go. Raises StorageError when the message could not be kept."""
-        receipt = self.receive(message)
-        return receipt.reply or self.answer(receipt)
+        """Receive and answer in one go. Raises StorageError when either could not be kept; the same message may be sent again."""
+        conversation_id = self.conversation_id(message.channel, message.sender, message.account)
+        with self._lock(conversation_id), self._gate:
+            receipt = self._keep(conversation_id, message)
+            reply = receipt.reply or self._reply_to(receipt)
+        flush(self.services.engine)  # whoever is told something may rely on it; waiting for the disk here keeps nobody else waiting
+        return reply
 
     def receive(self, message: InboundMessage) -> Receipt:
         """Store a message, or find it when it came before. After this returns nothing about it can be lost."""
-        message = replace(message, text=message.text.encode("utf-8", "replace").decode("utf-8"))  # lone surrogates cannot be stored
         conversation_id = self.conversation_id(message.channel, message.sender, message.account)
-        try:
-            with self._gate:
-                return Receipt(self._store(conversation_id, message), conversation_id)
-        except IntegrityError:  # it came before
-            stored = self._get(conversation_id, message.message_id)
-            return Receipt(stored.id, conversation_id, self._reply_of(stored))
+        with self._gate:
+            receipt = self._keep(conversation_id, message)
+        flush(self.services.engine)
+        return receipt
 
     def answer(self, receipt: Receipt) -> Reply:
-        """The reply to a stored message; waits for an attempt already under way. Never raises for a failing assistant."""
-        with self._lock(receipt.conversation_id):
-            with self._gate:
-                for row in self._unanswered_up_to(receipt):
-                    reply = self._take_turn(row)
-            return reply if row.id == receipt.row_id else self._stored_reply(receipt.row_id)
+        """The reply to a stored message; waits for an attempt already under way.
+
+        Raises StorageError, never for a failing assistant.
+        """
+        with self._lock(receipt.conversation_id), self._gate:
+            reply = self._reply_to(receipt)
+        flush(self.services.engine)
+        return reply
 
     def recover(self, *, older_than: timedelta) -> list[tuple[Receipt, InboundMessage, Reply]]:
         """Answer messages that a crash left unanswered; the channel decides how to deliver what is returned."""
@@ -209,19 +213,33 @@ class Conversations:
 
     # -- one turn -------------------------------------------------------------------------------------------------
 
+    def _keep(self, conversation_id: str, message: InboundMessage) -> Receipt:
+        message = replace(message, text=message.text.encode("utf-8", "replace").decode("utf-8"))  # lone surrogates cannot be stored
+        try:
+            return Receipt(self._store(conversation_id, message), conversation_id)
+        except IntegrityError:  # it came before
+            stored = self._get(conversation_id, message.message_id)
+            return Receipt(stored.id, conversation_id, self._reply_of(stored))
+
+    def _reply_to(self, receipt: Receipt) -> Reply:
+        for row in self._unanswered_up_to(receipt):
+            reply = self._take_turn(row)
+        return reply if row.id == receipt.row_id else self._stored_reply(receipt.row_id)
+
     def _take_turn(self, row: Row) -> Reply:
         if row.answered_at is not None:
             return self._stored_reply(row.id)
-        message = self._message_of(row)
+        message, known = self._message_of(row), row  # the row was read together with the conversation's state
         for _ in range(_CONFLICT_RETRIES):
-            state, version = self._state_of(row.conversation_id)
+            state = self.services.vault.open(known.state) if known.state else None
             try:
-                return self._commit_turn(row, message, state, version)
+                return self._commit_turn(row, message, state, known.version)
             except _Conflict as conflict:
                 if conflict.reply is not None:
                     return conflict.reply
-            except StorageError:
-                return Reply((Bubble(APOLOGY_STORAGE),))  # not stored: the same message id may be sent again
+                known = self._conversation(row.conversation_id)
+            except StorageError:  # kept but not answered: the same message id may be sent again, or recover() answers it
+                raise
             except Exception as error:  # whatever it is, it must not block this conversation or the recovery of others
                 # Without str(error), which may quote the resident.
                 cause = error.__cause__ or error
@@ -247,7 +265,7 @@ class Conversations:
                 state=state,
             )
         )
-        with transaction(self.services.engine) as connection:
+        with transaction(self.services.engine, durable=False) as connection:  # answer() flushes
             news = [] if message.channel == "web" else self.services.tickets.take_notices(row.conversation_id)
             result = prepared.run()
             reply = Reply((*map(Bubble, news), *result.bubbles), result.tickets)
@@ -282,12 +300,11 @@ class Conversations:
 
     def _store(self, conversation_id: str, message: InboundMessage) -> int:
         now = iso(self.services.now())
-        # Nobody has been told anything yet; the turn's own commit, or the caller's, makes both durable.
-        with transaction(self.services.engine, durable=message.channel == "wechat") as connection:
+        with transaction(self.services.engine, durable=False) as connection:
             sealed = self.services.vault.seal({"sender": message.sender, "account": message.account})
             opened = {"id": conversation_id, "channel": message.channel, "sender": sealed, "now": now}
             connection.execute(_OPEN_CONVERSATION, opened)
-            body = self.services.vault.seal(asdict(message))
+            body = self.services.vault.seal(vars(message))
             result = connection.execute(
                 _STORE_MESSAGE,
                 {"conversation_id": conversation_id, "message_id": message.message_id, "body": body, "received_at": now},
@@ -313,12 +330,14 @@ class Conversations:
     def _stored_reply(self, row_id: int) -> Reply:
         with reading(self.services.engine) as connection:
             row = connection.execute(select(inbound_messages).where(inbound_messages.c.id == row_id)).one()
-        return self._reply_of(row) or Reply((Bubble(APOLOGY_STORAGE),))
+        reply = self._reply_of(row)
+        if reply is None:
+            raise StorageError("the message is not answered yet")
+        return reply
 
-    def _state_of(self, conversation_id: str) -> tuple[Mapping[str, Any] | None, int]:
+    def _conversation(self, conversation_id: str) -> Row:
         with reading(self.services.engine) as connection:
-            row = connection.execute(_STATE, {"conversation": conversation_id}).one()
-        return (self.services.vault.open(row.state) if row.state else None), row.version
+            return connection.execute(_STATE, {"conversation": conversation_id}).one()
 
     def _message_of(self, row: Row) -> InboundMessage:
         return InboundMessage(**self.services.vault.open(row.body))

@@ -107,7 +107,7 @@ class LoadedModel:
 class EmbeddedAssistant:
     """Implements bot.assistant.Assistant on a model archive. load() swaps the model; turns under way keep theirs."""
 
-    concurrency = 2  # one computes while another waits for the disk
+    concurrency = 1  # turns compute under one interpreter lock; they wait for the disk after they have left (bot.db.flush)
 
     def __init__(self, model_path: Path) -> None:
         self._executor = ActionExecutor()

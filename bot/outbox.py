@@ -20,7 +20,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 import requests
-from sqlalchemy import exists, or_, select, update
+from sqlalchemy import bindparam, exists, or_, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from urllib3.exceptions import HTTPError
@@ -62,6 +62,36 @@ class Message:
     type: str
     ticket_number: str
     payload: Mapping[str, Any]
+
+
+def _claimable() -> tuple[Any, ...]:
+    """Due at :now, free, and nothing of the same ticket waits before it: a parked message holds back the later ones too."""
+    earlier, now = outbox.alias("earlier"), bindparam("now")
+    waits = exists().where(
+        earlier.c.ticket_number == outbox.c.ticket_number,
+        earlier.c.position < outbox.c.position,
+        earlier.c.state != "delivered",
+    )
+    free = or_(outbox.c.lease_until.is_(None), outbox.c.lease_until <= now)
+    return outbox.c.state == "pending", outbox.c.next_attempt_at <= now, free, ~waits
+
+
+# Statements of every delivery, built once: building an expression costs as much as running it.
+_DUE = select(outbox.c.id).where(*_claimable()).order_by(outbox.c.next_attempt_at, outbox.c.position).limit(bindparam("most"))
+_ROW = select(outbox).where(outbox.c.id == bindparam("row"))
+_TAKE = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("row"), *_claimable())
+    .values(lease_owner=bindparam("owner"), lease_until=bindparam("until"), attempts=outbox.c.attempts + 1)
+)
+_DELIVERED = (
+    update(outbox)
+    .where(outbox.c.id == bindparam("row"), outbox.c.state != "delivered")
+    .values(state="delivered", delivered_at=bindparam("now"), lease_owner=None, lease_until=None, last_error=None)
+)
+_NEW_ATTEMPT = outbox_attempts.insert()
+_OUTCOME = update(outbox_attempts).where(outbox_attempts.c.id == bindparam("attempt")).values(outcome=bindparam("result"))
+_KEEP_REQUEST_ID = update(tickets).where(tickets.c.number == bindparam("ticket")).values(service_request_id=bindparam("request_id"))
 
 
 class Transport(Protocol):
@@ -163,12 +193,7 @@ class Relay:
         if limit <= 0:
             return []
         with reading(self._services.engine) as connection:
-            rows = connection.execute(
-                select(outbox.c.id)
-                .where(*_claimable(iso(now)))
-                .order_by(outbox.c.next_attempt_at, outbox.c.position)
-                .limit(limit + len(skip))
-            ).scalars()
+            rows = connection.execute(_DUE, {"now": iso(now), "most": limit + len(skip)}).scalars()
             return [outbox_id for outbox_id in rows if outbox_id not in skip][:limit]
 
     def _attempt(self, outbox_id: str) -> bool:
@@ -190,19 +215,13 @@ class Relay:
     def _claim(self, outbox_id: str) -> _Claim | None:
         """Take the row if it is still free and its turn. Compare-and-set: of several relays one changes the row."""
         now, token = self._services.now(), f"{self._owner}-{uuid.uuid4().hex[:16]}"
-        with transaction(self._services.engine, durable=False) as connection:
-            changed = connection.execute(
-                update(outbox)
-                .where(outbox.c.id == outbox_id, *_claimable(iso(now)))
-                .values(lease_owner=token, lease_until=iso(now + LEASE), attempts=outbox.c.attempts + 1)
-            )
-            if changed.rowcount != 1:
+        with transaction(self._services.engine) as connection:  # durable: dispatch must not know of a ticket that we could lose
+            taken = connection.execute(_TAKE, {"row": outbox_id, "now": iso(now), "owner": token, "until": iso(now + LEASE)})
+            if taken.rowcount != 1:
                 return None
-            row = connection.execute(select(outbox).where(outbox.c.id == outbox_id)).one()
+            row = connection.execute(_ROW, {"row": outbox_id}).one()
             # Written before sending, so that an attempt that took its process down is on record as well.
-            attempt = connection.execute(
-                outbox_attempts.insert().values(outbox_id=outbox_id, at=iso(now), outcome="已发出，尚无结果")
-            )
+            attempt = connection.execute(_NEW_ATTEMPT, {"outbox_id": outbox_id, "at": iso(now), "outcome": "已发出，尚无结果"})
             return _Claim(row.id, row.type, row.ticket_number, row.body, row.attempts, token, int(attempt.inserted_primary_key[0]))
 
     def _message_of(self, claim: _Claim) -> Message:
@@ -215,16 +234,10 @@ class Relay:
         now = iso(self._services.now())
         with transaction(self._services.engine, durable=False) as connection:
             # Without asking for the lease: the receiver has it, whoever else may be trying by now.
-            connection.execute(
-                update(outbox)
-                .where(outbox.c.id == claim.id, outbox.c.state != "delivered")
-                .values(state="delivered", delivered_at=now, lease_owner=None, lease_until=None, last_error=None)
-            )
+            connection.execute(_DELIVERED, {"row": claim.id, "now": now})
             _record_outcome(connection, claim, "已送达")
             if service_request_id:
-                connection.execute(
-                    update(tickets).where(tickets.c.number == claim.ticket_number).values(service_request_id=service_request_id)
-                )
+                connection.execute(_KEEP_REQUEST_ID, {"ticket": claim.ticket_number, "request_id": service_request_id})
         logger.info("delivered", extra=_log_fields(claim))
 
     def _put_back(self, claim: _Claim, error: DispatchError) -> None:
@@ -260,20 +273,8 @@ class Relay:
         return first_at is not None and now - parse_iso(first_at) >= self._policy.max_age
 
 
-def _claimable(now: str) -> tuple[Any, ...]:
-    """Due, free, and nothing of the same ticket waits before it: a parked message holds back the later ones too."""
-    earlier = outbox.alias("earlier")
-    waits = exists().where(
-        earlier.c.ticket_number == outbox.c.ticket_number,
-        earlier.c.position < outbox.c.position,
-        earlier.c.state != "delivered",
-    )
-    free = or_(outbox.c.lease_until.is_(None), outbox.c.lease_until <= now)
-    return outbox.c.state == "pending", outbox.c.next_attempt_at <= now, free, ~waits
-
-
 def _record_outcome(connection: Connection, claim: _Claim, outcome: str) -> None:
-    connection.execute(update(outbox_attempts).where(outbox_attempts.c.id == claim.attempt_id).values(outcome=outcome))
+    connection.execute(_OUTCOME, {"attempt": claim.attempt_id, "result": outcome})
 
 
 def _log_fields(claim: _Claim, **more: object) -> dict[str, object]:

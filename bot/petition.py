@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from bot.catalogue import OTHER, URGENCIES, Catalogue, Matter
@@ -69,7 +69,8 @@ class Petition:
     fixed: tuple[str, ...] = ()  # fields a person chose; later readings do not overwrite them
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """The fields as they are, not copied: this runs several times a turn, and nothing in them is ever changed."""
+        return dict(vars(self))
 
     @property
     def description(self) -> str:
@@ -83,6 +84,23 @@ def petition_from_dict(data: Mapping[str, Any]) -> Petition:
         known[name] = tuple(known.get(name, ()))
     known["alternatives"] = tuple((str(code), float(p)) for code, p in known.get("alternatives", ()))
     return Petition(**known)
+
+
+FILE, SUGGEST, PERSON = "file", "suggest", "person"
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """What the calibrated confidence of the category decides. Both thresholds lie between 0 and 1."""
+
+    file: float
+    suggest: float
+
+    def of(self, petition: Petition) -> str:
+        """`file` as read, `suggest` other classes to who is there, or let a `person` check. What a person chose is sure."""
+        if "category" in petition.fixed or petition.category_confidence >= self.file:
+            return FILE
+        return SUGGEST if petition.category_confidence >= self.suggest else PERSON
 
 
 def apply_reading(petition: Petition, reading: Mapping[str, Any], catalogue: Catalogue) -> Petition:

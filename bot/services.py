@@ -15,6 +15,7 @@ from sqlalchemy.engine import Engine
 from bot.catalogue import Catalogue, load_catalogue
 from bot.db import open_engine
 from bot.gazetteer import Gazetteer, load_gazetteer
+from bot.petition import Lanes
 from bot.settings import PROJECT_ROOT, Settings, settings_from_environment
 from bot.tickets import Tickets
 from bot.vault import Vault
@@ -42,7 +43,8 @@ def build_services(settings: Settings, *, now: Callable[[], datetime] = utc_now)
     engine, vault = open_engine(settings), Vault(settings.secret_key)
     catalogue = load_catalogue(DATA_DIR, settings.city)
     gazetteer = load_gazetteer(DATA_DIR, settings.city, catalogue.city)
-    return Services(settings, engine, vault, catalogue, gazetteer, Tickets(engine, vault, catalogue, now), now)
+    tickets = Tickets(engine, vault, catalogue, now, Lanes(settings.lane_file, settings.lane_suggest))
+    return Services(settings, engine, vault, catalogue, gazetteer, tickets, now)
 
 
 _installed: Services | None = None

@@ -49,6 +49,10 @@ class Settings:
     models_dir: Path = PROJECT_ROOT / "models"
     api_token: str = ""
     rate_limit: int = 30
+    # Lanes of the calibrated category confidence: from `lane_file` filed as read, from `lane_suggest` the resident is shown
+    # the likely other classes, below it a person checks. The curve behind them: `make bench-nlu`.
+    lane_file: float = 0.6
+    lane_suggest: float = 0.35
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -100,6 +104,11 @@ def _convert(name: str, text: str) -> object:
             return int(text)
         except ValueError:
             raise SettingsError(f"{PREFIX}{name.upper()} must be a whole number, not {text!r}") from None
+    if name in ("lane_file", "lane_suggest"):
+        try:
+            return float(text)
+        except ValueError:
+            raise SettingsError(f"{PREFIX}{name.upper()} must be a number between 0 and 1, not {text!r}") from None
     if name in ("var_dir", "models_dir"):
         return Path(text).expanduser().resolve()
     return text
@@ -112,6 +121,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"{PREFIX}PORT must lie between 0 and 65535")
     if settings.rate_limit < 0:
         raise SettingsError(f"{PREFIX}RATE_LIMIT must be 0 (off) or more")
+    if not 0 <= settings.lane_suggest <= settings.lane_file <= 1:
+        raise SettingsError(f"{PREFIX}LANE_SUGGEST and {PREFIX}LANE_FILE must lie between 0 and 1, the first not above the second")
     for name in ("wechat_aes_key", "wechat_aes_key_previous"):
         if getattr(settings, name) and len(getattr(settings, name)) != 43:
             raise SettingsError(f"{PREFIX}{name.upper()} must have 43 characters, as shown in the account's console")

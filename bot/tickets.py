@@ -32,7 +32,7 @@ from bot.db import (
     transaction,
     webhooks_seen,
 )
-from bot.petition import Petition, higher_urgency, mask, matter_of, petition_from_dict, title_of
+from bot.petition import Lanes, Petition, higher_urgency, mask, matter_of, petition_from_dict, title_of
 from bot.vault import Vault
 
 CHINA = timezone(timedelta(hours=8))
@@ -56,7 +56,22 @@ EVENT_LABELS = {**STATES, "supplemented": "补充情况", "urged": "催办", "co
 CLUSTER_DAYS = 60
 
 
-# Asked all the time, so built once. Beyond a thousand appellants the exact number no longer matters.
+# Statements of every ticket, built once: building an expression costs as much as running it.
+_BY_NUMBER = select(tickets).where(tickets.c.number == bindparam("key"))
+_BY_REQUEST_KEY = select(tickets).where(tickets.c.request_key == bindparam("key"))
+_BY_TOKEN = select(tickets).where(tickets.c.token_digest == bindparam("key"))
+_NEW_TICKET, _NEW_EVENT, _NEW_DELIVERY = tickets.insert(), ticket_events.insert(), outbox.insert()
+_LAST_OF_DAY = select(ticket_days.c.last).where(ticket_days.c.day == bindparam("today"))
+_COUNT_UP = update(ticket_days).where(ticket_days.c.day == bindparam("today")).values(last=ticket_days.c.last + 1)
+_LAST_POSITION = select(func.coalesce(func.max(outbox.c.position), 0)).where(outbox.c.ticket_number == bindparam("number"))
+_SAME_PLACE = (
+    select(tickets.c.cluster, tickets.c.category_code, tickets.c.title)
+    .where(tickets.c.place_key == bindparam("place"), tickets.c.state.notin_(sorted(FINAL_STATES)))
+    .where(tickets.c.filed_at >= bindparam("since"))
+    .order_by(tickets.c.number)
+    .limit(20)
+)
+# Beyond a thousand appellants the exact number no longer matters.
 _CLUSTER_SIZE = select(func.count()).select_from(
     select(tickets.c.number).where(tickets.c.cluster == bindparam("cluster")).limit(1000).subquery()
 )
@@ -132,20 +147,21 @@ class Tickets:
     vault: Vault
     catalogue: Catalogue
     now: Callable[[], datetime]
+    lanes: Lanes
 
     # -- filing ---------------------------------------------------------------------------------------------------
 
     def open_ticket(self, petition: Petition, *, request_key: str, conversation_id: str | None) -> Ticket:
         """File a petition, or return the ticket that this request_key filed before. Raises StorageError."""
         with transaction(self.engine) as connection:
-            earlier = self._row(connection, tickets.c.request_key == request_key)
+            earlier = connection.execute(_BY_REQUEST_KEY, {"key": request_key}).first()
             if earlier is not None:
                 return self._ticket(connection, earlier)
             try:
                 with connection.begin_nested():
                     return self._insert(connection, petition, request_key, conversation_id)
             except IntegrityError:  # another process filed the same request between our look and our write
-                return self._ticket(connection, self._get_row(connection, tickets.c.request_key == request_key))
+                return self._ticket(connection, self._get_row(connection, _BY_REQUEST_KEY, request_key))
 
     def _insert(self, connection: Connection, petition: Petition, request_key: str, conversation_id: str | None) -> Ticket:
         now = self.now()
@@ -160,62 +176,55 @@ class Tickets:
             co.append(str(district))
         due_at, _ = self.catalogue.due_at(now, request_type=petition.request_type, urgency=petition.urgency, matter=matter)
         key = place_key(petition)
-        connection.execute(
-            tickets.insert().values(
-                number=number,
-                request_key=request_key,
-                conversation_id=conversation_id,
-                token_digest=self.vault.digest(self.vault.link_token(number)),
-                kind=petition.kind,
-                source=petition.source,
-                state="filed",
-                request_type=petition.request_type,
-                category_code=petition.category,
-                urgency=petition.urgency,
-                emergency=petition.emergency,
-                title=title_of(petition),
-                petition=self.vault.seal(petition.as_dict()),
-                place_key=key,
-                cluster=self._cluster(connection, petition, key, now) or number,
-                lead_department=lead,
-                co_departments=json.dumps([name for name in co if name != lead], ensure_ascii=False),
-                due_at=iso(due_at),
-                filed_at=iso(now),
-                updated_at=iso(now),
-            )
-        )
+        values: dict[str, Any] = {
+            "number": number,
+            "request_key": request_key,
+            "conversation_id": conversation_id,
+            "token_digest": self.vault.digest(self.vault.link_token(number)),
+            "kind": petition.kind,
+            "source": petition.source,
+            "state": "filed",
+            "request_type": petition.request_type,
+            "category_code": petition.category,
+            "urgency": petition.urgency,
+            "emergency": petition.emergency,
+            "title": title_of(petition),
+            "petition": self.vault.seal(petition.as_dict()),
+            "place_key": key,
+            "cluster": self._cluster(connection, petition, key, now) or number,
+            "lead_department": lead,
+            "co_departments": json.dumps([name for name in co if name != lead], ensure_ascii=False),
+            "due_at": iso(due_at),
+            "filed_at": iso(now),
+            "updated_at": iso(now),
+        }
+        connection.execute(_NEW_TICKET, values)
         if petition.attachments:
             connection.execute(
                 update(attachments).where(attachments.c.id.in_(petition.attachments)).values(ticket_number=number)
             )
         self._log(connection, number, "filed", actor="resident", note="")
-        ticket = self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+        ticket = self._ticket(connection, self._get_row(connection, _BY_NUMBER, number))
         self._enqueue(connection, number, "ticket.created", self.created_payload(ticket))
         return ticket
 
     def _next_number(self, connection: Connection, now: datetime) -> str:
         day = now.astimezone(CHINA).strftime("%Y%m%d")
-        changed = connection.execute(update(ticket_days).where(ticket_days.c.day == day).values(last=ticket_days.c.last + 1))
-        if changed.rowcount == 0:
+        if connection.execute(_COUNT_UP, {"today": day}).rowcount == 0:
             try:
                 with connection.begin_nested():
                     connection.execute(ticket_days.insert().values(day=day, last=1))
             except IntegrityError:  # another process opened the day
-                connection.execute(update(ticket_days).where(ticket_days.c.day == day).values(last=ticket_days.c.last + 1))
-        last = connection.execute(select(ticket_days.c.last).where(ticket_days.c.day == day)).scalar_one()
+                connection.execute(_COUNT_UP, {"today": day})
+        last = connection.execute(_LAST_OF_DAY, {"today": day}).scalar_one()
         return f"{day}-{last:04d}"
 
     def _cluster(self, connection: Connection, petition: Petition, key: str | None, now: datetime) -> str | None:
         """The first open ticket on the same matter at the same place; each appellant keeps a ticket and hears the result."""
         if key is None or petition.kind in ("minor", "need"):
             return None
-        rows = connection.execute(
-            select(tickets.c.cluster, tickets.c.category_code, tickets.c.title)
-            .where(tickets.c.place_key == key, tickets.c.state.notin_(FINAL_STATES))
-            .where(tickets.c.filed_at >= iso(now - timedelta(days=CLUSTER_DAYS)))
-            .order_by(tickets.c.number)
-            .limit(20)
-        ).fetchall()
+        since = iso(now - timedelta(days=CLUSTER_DAYS))
+        rows = connection.execute(_SAME_PLACE, {"place": key, "since": since}).fetchall()
         title = title_of(petition)
         return next((row.cluster for row in rows if row.category_code == petition.category or alike(title, row.title)), None)
 
@@ -223,11 +232,11 @@ class Tickets:
 
     def get_ticket(self, number: str) -> Ticket:
         with reading(self.engine) as connection:
-            return self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+            return self._ticket(connection, self._get_row(connection, _BY_NUMBER, number))
 
     def get_by_token(self, token: str) -> Ticket:
         with reading(self.engine) as connection:
-            return self._ticket(connection, self._get_row(connection, tickets.c.token_digest == self.vault.digest(token)))
+            return self._ticket(connection, self._get_row(connection, _BY_TOKEN, self.vault.digest(token)))
 
     def find_of_conversation(self, conversation_id: str, *, limit: int = 10) -> list[Ticket]:
         """Newest first."""
@@ -293,7 +302,7 @@ class Tickets:
     def rate(self, number: str, *, satisfied: bool, note: str) -> Ticket:
         """The resident's verdict on the reply; the first one counts."""
         with transaction(self.engine) as connection:
-            ticket = self._ticket(connection, self._get_row(connection, tickets.c.number == number))
+            ticket = self._ticket(connection, self._get_row(connection, _BY_NUMBER, number))
             rated = connection.execute(
                 select(ticket_events.c.id).where(ticket_events.c.ticket_number == number, ticket_events.c.kind == "rated")
             ).first()
@@ -334,7 +343,7 @@ class Tickets:
         self._log(connection, ticket.number, change, actor="resident", note=note)
         payload = {"ticket_number": ticket.number, "change": change, "note": note, **fields}
         self._enqueue(connection, ticket.number, "ticket.updated", payload)
-        return self._ticket(connection, self._get_row(connection, tickets.c.number == ticket.number))
+        return self._ticket(connection, self._get_row(connection, _BY_NUMBER, ticket.number))
 
     # -- changes by dispatch --------------------------------------------------------------------------------------
 
@@ -442,6 +451,7 @@ class Tickets:
             "nlu": {
                 "model": ticket.petition.model,
                 "confidence": round(ticket.petition.category_confidence, 4),
+                "lane": self.lanes.of(ticket.petition),
                 "evidence": [dict(span) for span in ticket.petition.evidence],
             },
         }
@@ -470,18 +480,15 @@ class Tickets:
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
-    def _row(self, connection: Connection, condition: Any) -> Row | None:
-        return connection.execute(select(tickets).where(condition)).first()
-
-    def _get_row(self, connection: Connection, condition: Any) -> Row:
-        row = self._row(connection, condition)
+    def _get_row(self, connection: Connection, statement: Any, key: str) -> Row:
+        row = connection.execute(statement, {"key": key}).first()
         if row is None:
             raise TicketNotFound
         return row
 
     def _locked_row(self, connection: Connection, number: str) -> Row:
         """The row, kept from changing until the transaction ends (SQLite has one writer anyway)."""
-        row = connection.execute(select(tickets).where(tickets.c.number == number).with_for_update()).first()
+        row = connection.execute(_BY_NUMBER.with_for_update(), {"key": number}).first()
         if row is None:
             raise TicketNotFound
         return row
@@ -518,35 +525,15 @@ class Tickets:
         at: datetime | None = None,
         department: str | None = None,
     ) -> None:
-        connection.execute(
-            ticket_events.insert().values(
-                ticket_number=number,
-                kind=kind,
-                at=iso(at or self.now()),
-                actor=actor,
-                department=department,
-                note=self.vault.seal(note) if note else None,
-            )
-        )
+        event = {"ticket_number": number, "kind": kind, "at": iso(at or self.now()), "actor": actor, "department": department}
+        connection.execute(_NEW_EVENT, {**event, "note": self.vault.seal(note) if note else None})
 
     def _enqueue(self, connection: Connection, number: str, kind: str, data: Mapping[str, Any]) -> None:
         now = iso(self.now())
-        position = connection.execute(
-            select(func.coalesce(func.max(outbox.c.position), 0)).where(outbox.c.ticket_number == number)
-        ).scalar_one()
-        connection.execute(
-            outbox.insert().values(
-                id=f"msg_{uuid.uuid4().hex}",
-                position=position + 1,
-                ticket_number=number,
-                type=kind,
-                body=self.vault.seal({"type": kind, "timestamp": now, "data": dict(data)}),
-                state="pending",
-                attempts=0,
-                next_attempt_at=now,
-                created_at=now,
-            )
-        )
+        position = connection.execute(_LAST_POSITION, {"number": number}).scalar_one() + 1
+        body = self.vault.seal({"type": kind, "timestamp": now, "data": dict(data)})
+        message = {"id": f"msg_{uuid.uuid4().hex}", "position": position, "ticket_number": number, "type": kind, "body": body}
+        connection.execute(_NEW_DELIVERY, {**message, "state": "pending", "attempts": 0, "next_attempt_at": now, "created_at": now})
 
 
 def place_key(petition: Petition) -> str | None:

@@ -27,7 +27,7 @@ from bot.catalogue import Catalogue, load_catalogue
 from bot.conversation import Conversations
 from bot.db import metadata, open_engine
 from bot.gazetteer import Gazetteer, load_gazetteer
-from bot.petition import Petition
+from bot.petition import Lanes, Petition
 from bot.services import DATA_DIR, Services, utc_now
 from bot.settings import load_settings
 from bot.tickets import Tickets, summary_of
@@ -104,7 +104,8 @@ def stub_services(directory: Path, **settings: str) -> Services:
     chosen = load_settings({"MINSHENG_VAR_DIR": str(directory), **settings})
     engine, vault, (catalogue, gazetteer) = open_engine(chosen), Vault(chosen.secret_key), _city(chosen.city)
     metadata.create_all(engine)
-    return Services(chosen, engine, vault, catalogue, gazetteer, Tickets(engine, vault, catalogue, utc_now), utc_now)
+    tickets = Tickets(engine, vault, catalogue, utc_now, Lanes(chosen.lane_file, chosen.lane_suggest))
+    return Services(chosen, engine, vault, catalogue, gazetteer, tickets, utc_now)
 
 
 @functools.cache

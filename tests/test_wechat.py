@@ -22,7 +22,6 @@ from bot.db import conversations as conversation_table
 from bot.db import inbound_messages, iso, metadata, notices, open_engine, reading, transaction
 from bot.services import Services, build_services, utc_now
 from bot.settings import Settings, SettingsError
-from bot.tickets import Tickets
 from bot.vault import Vault
 from bot.web.wechat import Delivery, create_blueprint
 from bot.wechat import (
@@ -137,7 +136,7 @@ def make_channel(city: Services, settings: Settings) -> MakeChannel:
     def make(*, seconds: float = 4.2, **changes: str) -> Channel:
         engine, vault = open_engine(settings), Vault(settings.secret_key)
         metadata.create_all(engine)
-        tickets = Tickets(engine, vault, city.catalogue, utc_now)
+        tickets = replace(city.tickets, engine=engine, vault=vault, now=utc_now)
         changed = replace(settings, **changes)  # type: ignore[arg-type]
         services = replace(city, settings=changed, engine=engine, vault=vault, tickets=tickets)
         assistant, refusals = ScriptedAssistant(), Refusals()

@@ -49,6 +49,8 @@ _EDGES = re.compile(r"^[\s，。！？,.!?~～、…]+|[\s，。！？,.!?~～�
 CANCEL_CUE = re.compile(r"算了|不(?:投诉|举报|反映|报|说|登记|提|告|弄|办|咨询)了|别(?:登记|提交|报|记|弄)|不用(?:登记|提交|处理|你们|报|管|办)了?|取消|撤(?:了|掉|销|回)吧?|当我没说")
 PROGRESS_CUE = re.compile(r"怎么样了|咋样了|进度|到哪(?:一?步|了|里了)|(?:有|出)?结果(?:了)?(?:没|吗|么|呢)|处理(?:完|好|得怎么样|到哪|了)(?:没|吗|了吗)|办(?:完|好|得怎么样|到哪)(?:了)?(?:没|吗|么)?|啥情况了|受理(?:了)?没|派(?:单|出去)(?:了)?没")
 EARLIER_CUE = re.compile(r"上次|上回|之前|前几天|那天|昨天|前天|上周|以前|上个月|工单|单号|我报的|我反映的|我提的|那个单")
+# The card's own button, and what residents make of it.
+CATEGORY_CUE = re.compile(r"(?:类别|分类)\s*(?:不对|错了|有误)?[，,：:\s]*(?:应该)?(?:是|为|改成|改为|选)")
 TICKET_NUMBER = re.compile(r"(?<!\d)(20\d{6})[-－—]?(\d{4})(?!\d)")
 PHONE = re.compile(r"(?<!\d)(?:1[3-9]\d[\s-]?\d{4}[\s-]?\d{4}|0\d{2,3}[\s-]?\d{7,8}|\d{7,8})(?!\d)")
 QUESTION = re.compile(r"[?？]|吗|么$|呢$|怎么|咋|如何|哪里|哪儿|在哪|几点|多少|多久|什么|啥|能不能|可不可以|有没有|是不是|要不要|需不需要|行不行")
@@ -128,6 +130,8 @@ def resolve_intent(text: str, ranking: Sequence[Mapping[str, Any]], parse: Mappi
     exact = phrase_intent(text)
     if exact:
         return _exact_in_situation(exact, situation)
+    if situation.has_draft and CATEGORY_CUE.match(text):
+        return "modify"
     name, confidence = str(ranking[0]["name"]), float(ranking[0]["confidence"])
     if situation.has_draft and CANCEL_CUE.search(text) and name in ("cancel", "withdraw", "deny"):
         return "cancel"

@@ -98,8 +98,6 @@ class ChatPages:
             kept = [item for item in self._history() if item.id == f"r{receipt.row_id}" or item.id.startswith(f"b{receipt.row_id}.")]
         except StorageError:
             return _bubble(APOLOGY_STORAGE), 503
-        if [bubble.text for bubble in reply.messages] == [APOLOGY_STORAGE]:  # the message is kept, its turn is not
-            return _bubble(APOLOGY_STORAGE), 503
         said = next((item for item in kept if item.sender == "resident"), None)
         user_item = {"id": f"r{receipt.row_id}", "at": said.at if said else iso(self.services.now())}
         # `items` are the answers as history will show them. A passing apology is only in `messages`: the true answer may follow.
