@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from actions.talk import Talk, TalkAction
 from bot.petition import place_from_answer
-from bot.tickets import FINAL_STATES, Ticket
+from bot.ticket import FINAL_STATES, Ticket
 
 _SELF = re.compile(r"我(?:也|真|就|都|已经|现在)?[^，。]{0,6}(?:不想活|活不下去|想死|想跳|要跳|准备跳|活着没|割腕|吞了|喝了)|^(?:不想活|活着没)")
 _WOMAN = re.compile(r"老婆|妻子|媳妇|女的|女人|姐|妹|闺女|女儿|家暴|丈夫|老公|男人打|男朋友")

@@ -7,7 +7,8 @@ from actions.talk import Talk, TalkAction
 from bot.db import iso
 from bot.nlu.context import TICKET_NUMBER
 from bot.text import fold
-from bot.tickets import CHINA, FINAL_STATES, Ticket, TicketClosed, TicketNotFound
+from bot.ticket import CHINA, FINAL_STATES, Ticket
+from bot.tickets import TicketClosed, TicketNotFound
 
 _COMMAND_ONLY = re.compile(r"^(?:我要|帮我|我想|请)?(?:再)?(?:补充(?:情况|说明|一下|一点)?|催办|催一下|催一催|撤回|撤销)(?:工单|一下)?[。！!]?$")
 

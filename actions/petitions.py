@@ -25,7 +25,8 @@ from bot.petition import (
     matter_of,
     place_from_answer,
 )
-from bot.tickets import Ticket, TicketClosed
+from bot.ticket import Ticket
+from bot.tickets import TicketClosed
 
 MAX_PARTS = 4
 

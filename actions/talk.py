@@ -24,7 +24,7 @@ from bot.petition import (
     title_of,
 )
 from bot.services import Services, current_services
-from bot.tickets import Ticket, summary_of
+from bot.ticket import Ticket, summary_of
 
 CONFIRM_BUTTONS = ("确认提交", "修改", "匿名提交")
 CATEGORY_BUTTON = "类别是"

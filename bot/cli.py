@@ -15,7 +15,7 @@ from bot import db
 from bot.assistant import AssistantError
 from bot.catalogue import CatalogueError
 from bot.logs import set_up_logging
-from bot.models import ModelError, list_models, models_to_serve, promote_model, register_model, rollback_model
+from bot.models import ModelError, find_archives, list_models, models_to_serve, promote_model, register_model, rollback_model
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
 
@@ -89,10 +89,10 @@ def _serve(_options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from bot.training import newest_model, train_model
+    from bot.training import train_model
 
     services = _services()
-    if options.if_missing and newest_model(services.settings.models_dir):
+    if options.if_missing and find_archives(services.settings.models_dir):
         return
     now = services.now()
     print("训练模型，大约一分钟 / training, about a minute …", file=sys.stderr)

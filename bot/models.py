@@ -23,6 +23,11 @@ def archive_path(models_dir: Path, version: str) -> Path:
     return models_dir / f"{version}.tar.gz"
 
 
+def find_archives(models_dir: Path) -> list[Path]:
+    """Newest first."""
+    return sorted(models_dir.glob("*.tar.gz"), key=lambda path: path.name, reverse=True)
+
+
 def register_model(services: Services, path: Path, *, trained_at: datetime, metrics: dict[str, Any]) -> str:
     """A fresh archive becomes a candidate; the very first model of an installation is promoted at once."""
     version = path.name.removesuffix(".tar.gz")
@@ -90,7 +95,7 @@ def models_to_serve(services: Services) -> list[Path]:
 
     Archives found here for the first time are registered, the newest first, so a fresh installation promotes the newest.
     """
-    found = sorted(services.settings.models_dir.glob("*.tar.gz"), key=lambda path: path.name, reverse=True)
+    found = find_archives(services.settings.models_dir)
     if not found:
         raise ModelError(f"no model in {services.settings.models_dir}: run `python -m bot train`")
     for path in found:

@@ -42,6 +42,8 @@ MAX_ATTEMPTS, MAX_AGE = 300, timedelta(days=3)
 MAX_RETRY_AFTER = 86_400.0
 MAX_ANSWER = 64 * 1024
 TRANSIENT_4XX = frozenset({408, 409, 425, 429})
+# A wrong address or secret in somebody's settings: once that is put right, everything that waits goes out by itself.
+SETTINGS_4XX = frozenset({401, 403, 404, 405})
 # GeoReport v2 allows no longer description.
 OPEN311_DESCRIPTION = 4000
 
@@ -425,10 +427,9 @@ def _beginning(response: requests.Response) -> bytes:
 def _refusal(status: int, retry_after: str | None) -> DispatchError:
     if status in TRANSIENT_4XX or status >= 500:
         return DispatchError(f"派单系统暂时不能受理（HTTP {status}）", permanent=False, retry_after=_seconds_until(retry_after))
-    if 400 <= status < 500:
-        return DispatchError(f"派单系统拒收（HTTP {status}）", permanent=True)
-    # A redirect is a wrong address in the settings: once that is put right, everything waiting goes out by itself.
-    return DispatchError(f"派单系统要求跳转，请检查 DISPATCH_URL（HTTP {status}）", permanent=False)
+    if status in SETTINGS_4XX or status < 400:
+        return DispatchError(f"派单系统不认这个地址或密钥，请检查 DISPATCH_URL 和 DISPATCH_SECRET（HTTP {status}）", permanent=False)
+    return DispatchError(f"派单系统拒收（HTTP {status}）", permanent=True)
 
 
 def _seconds_until(retry_after: str | None) -> float | None:

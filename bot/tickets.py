@@ -9,7 +9,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
@@ -32,29 +32,12 @@ from bot.db import (
     transaction,
     webhooks_seen,
 )
-from bot.petition import Lanes, Petition, higher_urgency, mask, matter_of, petition_from_dict, title_of
+from bot.petition import Lanes, Petition, higher_urgency, matter_of, petition_from_dict, title_of
+from bot.ticket import CHINA, FINAL_STATES, StatusEvent, Ticket, TimelineEntry, alike, created_payload, payload_fields, place_key
 from bot.vault import Vault
 
-CHINA = timezone(timedelta(hours=8))
-
-# States a resident and the desk see; the first eight come from dispatch, see DESIGN §7.
-STATES = {
-    "filed": "已登记",
-    "accepted": "已签收",
-    "in_progress": "办理中",
-    "extended": "已延期",
-    "replied": "已答复",
-    "closed": "已办结",
-    "returned": "重新派单中",
-    "rejected": "不予受理",
-    "withdrawn": "已撤回",
-}
-STATUS_FROM_DISPATCH = ("accepted", "in_progress", "replied", "closed", "returned", "rejected", "extended")
-FINAL_STATES = frozenset({"closed", "rejected", "withdrawn"})
-EVENT_LABELS = {**STATES, "supplemented": "补充情况", "urged": "催办", "corrected": "更正信息", "rated": "满意度评价", "merged": "同类诉求"}
 # The same matter at the same place within this time belongs to one cluster.
 CLUSTER_DAYS = 60
-
 
 # Statements of every ticket, built once: building an expression costs as much as running it.
 _BY_NUMBER = select(tickets).where(tickets.c.number == bindparam("key"))
@@ -88,55 +71,6 @@ class TicketNotFound(LookupError):
 
 class TicketClosed(ValueError):
     """The ticket has ended; the change asked for is no longer possible."""
-
-
-@dataclass(frozen=True)
-class Ticket:
-    number: str
-    kind: str
-    source: str
-    state: str
-    title: str
-    petition: Petition
-    cluster: str | None
-    cluster_size: int
-    lead_department: str
-    co_departments: tuple[str, ...]
-    due_at: datetime | None
-    filed_at: datetime
-    updated_at: datetime
-    status_department: str | None
-    service_request_id: str | None
-    conversation_id: str | None
-
-    @property
-    def state_label(self) -> str:
-        return STATES[self.state]
-
-
-@dataclass(frozen=True)
-class TimelineEntry:
-    kind: str
-    at: datetime
-    actor: str
-    department: str | None
-    note: str
-
-    @property
-    def label(self) -> str:
-        return EVENT_LABELS.get(self.kind, self.kind)
-
-
-@dataclass(frozen=True)
-class StatusEvent:
-    """A status event from dispatch, already verified and parsed."""
-
-    webhook_id: str
-    ticket_number: str
-    status: str
-    at: datetime
-    department: str | None
-    note: str
 
 
 @dataclass(frozen=True)
@@ -205,7 +139,7 @@ class Tickets:
             )
         self._log(connection, number, "filed", actor="resident", note="")
         ticket = self._ticket(connection, self._get_row(connection, _BY_NUMBER, number))
-        self._enqueue(connection, number, "ticket.created", self.created_payload(ticket))
+        self._enqueue(connection, number, "ticket.created", created_payload(ticket, self.catalogue, self.lanes))
         return ticket
 
     def _next_number(self, connection: Connection, now: datetime) -> str:
@@ -283,7 +217,7 @@ class Tickets:
         """Exchange facts of a filed ticket (place, phone, name …); dispatch gets each changed field whole."""
         with transaction(self.engine) as connection:
             ticket = self._open_one(connection, number)
-            before, after = self._payload_fields(ticket), self._payload_fields(replace(ticket, petition=petition))
+            before, after = payload_fields(ticket, self.catalogue), payload_fields(replace(ticket, petition=petition), self.catalogue)
             fields = {key: value for key, value in after.items() if value != before[key]}
             if not fields:
                 return ticket
@@ -433,51 +367,6 @@ class Tickets:
                 diversions.insert().values(conversation_id=conversation_id, reason_code=reason_code, at=iso(self.now()))
             )
 
-    # -- payloads -------------------------------------------------------------------------------------------------
-
-    def created_payload(self, ticket: Ticket) -> dict[str, Any]:
-        """`data` of ticket.created (DESIGN §7), with `kind`, `facts` and the cluster as additions."""
-        return {
-            "ticket_number": ticket.number,
-            "source": ticket.source,
-            "kind": ticket.kind,
-            **self._payload_fields(ticket),
-            "department": {"lead": ticket.lead_department, "co": list(ticket.co_departments)},
-            "due_at": iso(ticket.due_at) if ticket.due_at else None,
-            "attachments": list(ticket.petition.attachments),
-            # Only staff cleared for it may read the words (未成年人保护); the receiving system must keep that too.
-            "restricted": bool((matter := matter_of(ticket.petition, self.catalogue)) and matter.restricted),
-            "cluster": {"first": ticket.cluster, "appellants": ticket.cluster_size},
-            "nlu": {
-                "model": ticket.petition.model,
-                "confidence": round(ticket.petition.category_confidence, 4),
-                "lane": self.lanes.of(ticket.petition),
-                "evidence": [dict(span) for span in ticket.petition.evidence],
-            },
-        }
-
-    def _payload_fields(self, ticket: Ticket) -> dict[str, Any]:
-        petition = ticket.petition
-        category = self.catalogue.get_category(petition.category)
-        # The department reported on must never learn who spoke: what may identify stays in this service.
-        hidden = petition.anonymous or petition.confidential
-        return {
-            "request_type": petition.request_type,
-            "category": {"code": category.code, "path": list(category.path)},
-            "title": ticket.title,
-            "description": mask(petition.description) if hidden else petition.description,
-            "location": dict(petition.place) if petition.place else {"text": None},
-            "facts": dict(petition.facts),
-            "urgency": petition.urgency,
-            "emergency": petition.emergency,
-            "reporter": {
-                "name": None if hidden else petition.name,
-                "phone": None if hidden else petition.phone,
-                "anonymous": petition.anonymous,
-                "confidential": petition.confidential,
-            },
-        }
-
     # -- rows -----------------------------------------------------------------------------------------------------
 
     def _get_row(self, connection: Connection, statement: Any, key: str) -> Row:
@@ -534,39 +423,3 @@ class Tickets:
         body = self.vault.seal({"type": kind, "timestamp": now, "data": dict(data)})
         message = {"id": f"msg_{uuid.uuid4().hex}", "position": position, "ticket_number": number, "type": kind, "body": body}
         connection.execute(_NEW_DELIVERY, {**message, "state": "pending", "attempts": 0, "next_attempt_at": now, "created_at": now})
-
-
-def place_key(petition: Petition) -> str | None:
-    """Category and place in one key, only where the place is precise enough that equal keys mean the same trouble."""
-    place = petition.place or {}
-    spot = "".join(str(place.get(part) or "") for part in ("district", "road", "community", "poi"))
-    if not (place.get("road") or place.get("poi") or place.get("community")):
-        return None
-    return f"{petition.category[:2]}|{spot}"[:200]
-
-
-def alike(first: str, second: str) -> bool:
-    """Whether two titles name the same thing: they share a word of two characters that is not only about anything."""
-    pairs = {first[i : i + 2] for i in range(len(first) - 1)} & {second[i : i + 2] for i in range(len(second) - 1)}
-    return len(pairs - _EMPTY_PAIRS) >= 2
-
-
-_EMPTY_PAIRS = frozenset("这里 那里 没有 一直 已经 希望 能不 不能 我们 他们 现在 晚上 好几 几天 天了 问题 一个".split())
-
-
-def summary_of(ticket: Ticket) -> dict[str, Any]:
-    """What a caller of the API sees of a ticket: no personal data."""
-    return {
-        "ticket_number": ticket.number,
-        "kind": ticket.kind,
-        "state": ticket.state,
-        "state_label": ticket.state_label,
-        "title": ticket.title,
-        "request_type": ticket.petition.request_type,
-        "urgency": ticket.petition.urgency,
-        "emergency": ticket.petition.emergency,
-        "department": {"lead": ticket.lead_department, "co": list(ticket.co_departments)},
-        "due_at": iso(ticket.due_at) if ticket.due_at else None,
-    }
-
-

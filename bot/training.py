@@ -38,7 +38,3 @@ def train_model(settings: Settings, *, now: datetime) -> Path:
         path = Path(result.model).replace(settings.models_dir / f"{version}.tar.gz")
     logger.info("model %s trained in %.0f s", version, time.monotonic() - started)
     return path
-
-
-def newest_model(models_dir: Path) -> Path | None:
-    return max(models_dir.glob("*.tar.gz"), key=lambda path: path.name, default=None)

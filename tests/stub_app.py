@@ -30,7 +30,8 @@ from bot.gazetteer import Gazetteer, load_gazetteer
 from bot.petition import Lanes, Petition
 from bot.services import DATA_DIR, Services, utc_now
 from bot.settings import load_settings
-from bot.tickets import Tickets, summary_of
+from bot.ticket import summary_of
+from bot.tickets import Tickets
 from bot.vault import Vault
 from bot.web import STATIC, TEMPLATES, chat, errors, tracking, web_config
 

@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from bot.conversation import APOLOGY_STORAGE, TOO_FAST
 from bot.db import attachments, inbound_messages
 from bot.services import Services
-from bot.tickets import StatusEvent, Ticket
+from bot.ticket import StatusEvent, Ticket
 from bot.web.chat import BadPicture, clean_picture
 
 CHROMIUM = Path("/usr/bin/chromium")

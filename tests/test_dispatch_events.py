@@ -31,7 +31,7 @@ from bot.petition import Petition
 from bot.services import Services, build_services
 from bot.settings import load_settings
 from bot.signing import sign
-from bot.tickets import STATUS_FROM_DISPATCH
+from bot.ticket import STATUS_FROM_DISPATCH
 from bot.web import STATIC, TEMPLATES, add_page_headers, web_config
 from bot.web import dispatch as dispatch_pages
 from bot.web import sandbox as sandbox_pages

@@ -430,7 +430,7 @@ def test_transient_refusal_is_tried_again(services: Services, dispatch: Dispatch
     assert rows_of(services, number)[0].state == "delivered" and rows_of(services, number)[0].last_error is None
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 413, 422])
+@pytest.mark.parametrize("status", [400, 410, 413, 422])
 def test_permanent_refusal_is_parked_at_once_with_its_reason(services: Services, dispatch: DispatchServer, status: int) -> None:
     number = file_ticket(services)
     services.tickets.urge(number)
@@ -440,6 +440,19 @@ def test_permanent_refusal_is_parked_at_once_with_its_reason(services: Services,
     created, urged = rows_of(services, number)
     assert (created.state, created.attempts) == ("parked", 1) and f"HTTP {status}" in created.last_error
     assert relay.run_once() == 0 and urged.state == "pending", "a parked message holds back the later ones"
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_wrong_address_or_secret_waits_until_it_is_put_right(services: Services, dispatch: DispatchServer, clock: Clock, status: int) -> None:
+    number = file_ticket(services)
+    dispatch.plan(Behaviour(status=status, record=False))
+    relay = relay_of(services)
+    relay.run_once()
+    waiting = rows_of(services, number)[0]
+    assert waiting.state == "pending" and "DISPATCH_SECRET" in waiting.last_error
+    clock.advance(timedelta(seconds=3))
+    assert relay.run_once() == 1
+    assert rows_of(services, number)[0].state == "delivered"
 
 
 def test_redirect_is_not_followed(services: Services, dispatch: DispatchServer) -> None:

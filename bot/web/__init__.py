@@ -11,7 +11,7 @@ from typing import Any
 from flask import Response
 
 from bot.services import Services
-from bot.tickets import CHINA
+from bot.ticket import CHINA
 
 TEMPLATES = Path(__file__).parent / "templates"
 STATIC = Path(__file__).parent / "static"

@@ -15,7 +15,8 @@ from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations,
 from bot.db import StorageError, iso
 from bot.parse import parse_text, parse_turns
 from bot.services import Services
-from bot.tickets import TicketNotFound, summary_of
+from bot.ticket import created_payload, summary_of
+from bot.tickets import TicketNotFound
 
 MAX_BODY = 256 * 1024
 MAX_PARSE_TEXT = 20_000
@@ -73,7 +74,7 @@ def create_blueprint(
             found = services.tickets.get_ticket(number)
         except TicketNotFound:
             return jsonify(error="没有这个工单号"), 404
-        data = services.tickets.created_payload(found)
+        data = created_payload(found, services.catalogue, services.tickets.lanes)
         timeline = [
             {"kind": e.kind, "label": e.label, "at": iso(e.at), "department": e.department, "note": e.note}
             for e in services.tickets.timeline(number)

@@ -21,7 +21,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from bot.db import StorageError, parse_iso
 from bot.services import Services
 from bot.signing import SignatureError, signing_keys, verify
-from bot.tickets import STATUS_FROM_DISPATCH, StatusEvent, TicketNotFound
+from bot.ticket import STATUS_FROM_DISPATCH, StatusEvent
+from bot.tickets import TicketNotFound
 
 logger = logging.getLogger(__name__)
 

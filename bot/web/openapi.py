@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from bot.tickets import STATUS_FROM_DISPATCH
+from bot.ticket import STATUS_FROM_DISPATCH
 
 
 def create_blueprint() -> Blueprint:

@@ -23,7 +23,8 @@ from sqlalchemy.engine import Row
 from bot.db import StorageError, iso, parse_iso, reading, sandbox_deliveries, tickets
 from bot.services import Services
 from bot.signing import sign
-from bot.tickets import CHINA, EVENT_LABELS, STATES, TicketNotFound
+from bot.ticket import CHINA, EVENT_LABELS, STATES
+from bot.tickets import TicketNotFound
 from bot.vault import VaultError
 from bot.web import CONTENT_POLICY, add_page_headers
 from bot.web.dispatch import MAX_DEPARTMENT, MAX_NOTE, EventError, record_signed_event

@@ -15,7 +15,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from bot.conversation import MAX_TEXT
 from bot.petition import mask
 from bot.services import Services
-from bot.tickets import FINAL_STATES, Ticket, TicketClosed, TicketNotFound, TimelineEntry
+from bot.ticket import FINAL_STATES, Ticket, TimelineEntry
+from bot.tickets import TicketClosed, TicketNotFound
 from bot.web import add_page_headers, china_time
 
 STEPS = (("filed", "已登记"), ("accepted", "已签收"), ("in_progress", "办理中"), ("replied", "已答复"), ("closed", "已办结"))
