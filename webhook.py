@@ -64,7 +64,8 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         api.create_blueprint(services, conversations, assistant, allowed),
         chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
         dispatch.create_blueprint(services, metrics),
-        wechat.create_blueprint(services, conversations, metrics, wechat_client),
+        # Everybody's messages come from the platform's few addresses, so only the sender counts.
+        wechat.create_blueprint(services, conversations, metrics, wechat_client, lambda openid: allowed(openid, openid)),
         openapi.create_blueprint(),
     ]
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens

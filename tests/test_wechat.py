@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy import select, update
 
 from bot.assistant import AssistantError, Bubble, Button, Done, PreparedTurn, Turn, TurnResult
-from bot.conversation import APOLOGY_FAILURE, Conversations, InboundMessage, Reply
+from bot.conversation import APOLOGY_FAILURE, TOO_FAST, Conversations, InboundMessage, Reply
 from bot.db import conversations as conversation_table
 from bot.db import inbound_messages, iso, metadata, notices, open_engine, reading, transaction
 from bot.services import Services, build_services, utc_now
@@ -133,7 +133,7 @@ def city() -> Services:
 def make_channel(city: Services, settings: Settings) -> MakeChannel:
     """A process of the service; several share one database, as replicas do."""
 
-    def make(*, seconds: float = 4.2, **changes: str) -> Channel:
+    def make(*, seconds: float = 4.2, allow: Callable[[str], bool] = lambda openid: True, **changes: str) -> Channel:
         engine, vault = open_engine(settings), Vault(settings.secret_key)
         metadata.create_all(engine)
         tickets = replace(city.tickets, engine=engine, vault=vault, now=utc_now)
@@ -142,7 +142,7 @@ def make_channel(city: Services, settings: Settings) -> MakeChannel:
         assistant, refusals = ScriptedAssistant(), Refusals()
         conversations, client = Conversations(services, assistant), CustomerServiceClient(services)
         app = Flask(__name__)
-        app.register_blueprint(create_blueprint(services, conversations, refusals, client, seconds=seconds))
+        app.register_blueprint(create_blueprint(services, conversations, refusals, client, allow, seconds=seconds))
         return Channel(services, conversations, assistant, refusals, client, app.test_client(), Delivery(services, client))
 
     return make
@@ -383,6 +383,15 @@ def test_previous_key_is_accepted_and_answered_with(make_channel: MakeChannel) -
     channel = make_channel(wechat_aes_key_previous=older.aes_key)
     assert older.said(older.post(channel.http, older.text("你好"))) == "收到：你好"
     assert channel.say("你好") == "收到：你好"
+
+
+def test_who_sends_too_fast_gets_a_friendly_word_and_no_turn(make_channel: MakeChannel) -> None:
+    admitted = iter((True, False, True))
+    channel = make_channel(allow=lambda openid: next(admitted))
+    assert channel.say("路灯坏了") == "收到：路灯坏了"
+    assert channel.say("快点") == TOO_FAST
+    assert channel.say("谢谢") == "收到：谢谢"
+    assert [turn.text for turn in channel.assistant.turns] == ["路灯坏了", "谢谢"]
 
 
 def test_plaintext_mode_without_a_key(make_channel: MakeChannel) -> None:

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooLate
 from dataclasses import replace
@@ -20,7 +21,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.engine import Row
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from bot.conversation import Conversations, InboundMessage, Receipt, Reply, reply_from_dict
+from bot.conversation import TOO_FAST, Conversations, InboundMessage, Receipt, Reply, reply_from_dict
 from bot.db import conversations as conversation_table
 from bot.db import inbound_messages, iso, notices, parse_iso, reading, transaction
 from bot.services import Services
@@ -198,9 +199,16 @@ class Callback:
     """Views of /wechat. After a valid signature the answer is a well-formed reply or `success`, whatever happens inside."""
 
     def __init__(
-        self, services: Services, conversations: Conversations, counters: Counters, client: CustomerServiceClient, *, seconds: float
+        self,
+        services: Services,
+        conversations: Conversations,
+        counters: Counters,
+        client: CustomerServiceClient,
+        allow: Callable[[str], bool],
+        *,
+        seconds: float,
     ) -> None:
-        self.services, self.conversations, self.counters = services, conversations, counters
+        self.services, self.conversations, self.counters, self._allow = services, conversations, counters, allow
         self.codec = WeChatCodec(services.settings, now=services.now)
         self.delivery = Delivery(services, client)
         self._seconds = seconds
@@ -226,7 +234,9 @@ class Callback:
         except WeChatError as error:
             return self._refuse(403, str(error))
         if incoming.message is None:
-            return self._say_fixed(incoming)
+            return self._say_fixed(incoming, incoming.fixed)
+        if not self._allow(incoming.message.sender):
+            return self._say_fixed(incoming, TOO_FAST)
         try:
             message, receipt, waited = self._keep(incoming.message)
         except Exception as error:
@@ -296,9 +306,9 @@ class Callback:
         except Exception as error:
             _log_failure("late answer not pushed", error, receipt)
 
-    def _say_fixed(self, incoming: Incoming) -> Response:
+    def _say_fixed(self, incoming: Incoming, text: str) -> Response:
         try:
-            return self._render(incoming, incoming.fixed)
+            return self._render(incoming, text)
         except WeChatError as error:
             logger.error("fixed answer not rendered: %s", error)
             return _plain(SUCCESS)
@@ -318,11 +328,15 @@ def create_blueprint(
     conversations: Conversations,
     counters: Counters,
     client: CustomerServiceClient,
+    allow: Callable[[str], bool],
     *,
     seconds: float = PASSIVE_SECONDS,
 ) -> Blueprint:
-    """GET and POST /wechat. `seconds` is how long a resident's message may wait for its passive reply."""
-    callback = Callback(services, conversations, counters, client, seconds=seconds)
+    """GET and POST /wechat. `seconds` is how long a resident's message may wait for its passive reply.
+
+    `allow(openid)` says whether the rate limit admits one more message.
+    """
+    callback = Callback(services, conversations, counters, client, allow, seconds=seconds)
     blueprint = Blueprint("wechat", __name__)
     blueprint.add_url_rule("/wechat", "check_url", callback.check_url, methods=["GET"])
     blueprint.add_url_rule("/wechat", "receive", callback.receive, methods=["POST"])
