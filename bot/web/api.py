@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Blueprint, Response, abort, jsonify, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from bot.assistant import Assistant, AssistantError, Bubble
 from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, InboundMessage, Reply
@@ -93,11 +94,11 @@ def may_call(token: str) -> bool:
 
 
 def read_json() -> Mapping[str, Any]:
-    if (request.content_length or 0) > MAX_BODY:
-        raise BadRequest("内容太长了", 413)
-    raw = request.get_data(cache=False)
-    if len(raw) > MAX_BODY:
-        raise BadRequest("内容太长了", 413)
+    request.max_content_length = MAX_BODY
+    try:
+        raw = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        raise BadRequest("内容太长了", 413) from None
     try:
         body = json.loads(raw.decode("utf-8"))
     except (UnicodeDecodeError, ValueError, RecursionError):
