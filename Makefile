@@ -35,10 +35,14 @@ soak: setup ## kill the server again and again; nothing may be lost or filed twi
 bench-chat: setup ## conversations per second beside the classic Rasa stack, same model and actions
 	@$(PY) -m tests.bench_chat
 
+bench-nlu: setup ## understanding beside its peers (20 minutes; BENCH="--quick", "--diet", "--data DIR": docs/benchmarks.md)
+	@sh scripts/bench-environment.sh $(VENV)-bench $(VENV)
+	@$(PY) -m tests.bench_nlu $(BENCH)
+
 lock: $(STAMP) ## resolve requirements.in anew
 	@$(VENV)/bin/uv pip compile -q --no-header --no-annotate requirements.in -o requirements.lock
 
 clean: ## remove environment, models and data of this checkout
-	rm -rf $(VENV) models var .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-bench models var .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test lint format soak bench-chat lock clean
+.PHONY: help setup run test lint format soak bench-chat bench-nlu lock clean
