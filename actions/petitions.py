@@ -18,6 +18,7 @@ from bot.petition import (
     add_places,
     answer_slot,
     apply_reading,
+    choose_district,
     correct_place,
     find_name,
     find_phone,
@@ -192,6 +193,10 @@ def merge_message(talk: Talk, draft: Petition) -> Petition:
     before = draft.place
     if asked == "location":
         return _take_place(talk, draft)
+    if asked == "district":
+        chosen = choose_district(draft, text, gazetteer)
+        if chosen is not None:
+            return chosen
     if asked == "confirm" and talk.places and is_only_place(talk):
         return add_places(replace(draft, place=None if (before or {}).get("whole_answer") else before), talk.places, text, gazetteer)
     if asked in ("employer", "amount", "when", "item", "other_party", "respondent"):

@@ -129,8 +129,11 @@ class Talk:
         """The draft with a map point (GCJ-02 as WeChat and browsers in China send it) and its label as the place."""
         place = dict(draft.place or self.services.gazetteer.resolve(str(point.get("label") or "")).as_dict())
         place.update(lat=point["lat"], lng=point["lng"])
-        place["text"] = place.get("text") or point.get("label") or f"地图定位 {point['lat']:.5f},{point['lng']:.5f}"
-        return replace(draft, place=place)
+        near = self.services.gazetteer.nearest(point["lat"], point["lng"])
+        if near:
+            place.update(district=place.get("district") or near.district or None, street=place.get("street") or near.street or None)
+        spot = f"{near.name}附近" if near else f"地图定位 {point['lat']:.5f},{point['lng']:.5f}"
+        return replace(draft, place={**place, "text": place.get("text") or point.get("label") or spot})
 
     def extend(self, draft: Petition, text: str, reading: Mapping[str, Any], places: Sequence[Mapping[str, Any]]) -> Petition:
         """One more message of the resident about this draft."""
@@ -154,7 +157,8 @@ class Talk:
         question = f"utter_ask_{slot}"
         if slot == "location":
             question = "utter_ask_location_again" if again else LOCATION_QUESTIONS.get(draft.kind, question)
-        self.say(question, echo=title_of(draft))
+        place = draft.place or {}
+        self.say(question, echo=title_of(draft), place=place.get("text", ""), buttons=place.get("among", ()) if slot == "district" else ())
         self.remember(asked=slot)
 
     def ask_again(self) -> None:

@@ -11,7 +11,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,9 @@ class Place:
         parts = asdict(self)
         del parts["ambiguous"]
         return parts
+
+
+PLACE_FIELDS = tuple(field.name for field in fields(Place) if field.name != "ambiguous")
 
 
 @dataclass(frozen=True)

@@ -176,7 +176,7 @@ def add_places(petition: Petition, spans: Sequence[Mapping[str, Any]], text: str
         place = _merge_places(known, place, text, gazetteer)
     elif known and len(str(known["text"])) > len(place.text) and place.text in str(known["text"]):
         return petition
-    merged = place.as_dict()
+    merged = _as_known(place)
     if known and known.get("lat") and not merged.get("lat"):
         merged.update(lat=known["lat"], lng=known["lng"])
     return replace(petition, place=merged)
@@ -197,7 +197,7 @@ def place_from_answer(petition: Petition, text: str, gazetteer: Gazetteer) -> Pe
     """The whole message is the place: the answer to "where" in which no place span was found."""
     cleaned = text.strip(" ，。,.!！?？\n")[:80]
     place = gazetteer.resolve(cleaned, context=cleaned)
-    return replace(petition, place={**place.as_dict(), "whole_answer": True})
+    return replace(petition, place={**_as_known(place), "whole_answer": True})
 
 
 def correct_place(petition: Petition, text: str, gazetteer: Gazetteer) -> Petition | None:
@@ -208,7 +208,21 @@ def correct_place(petition: Petition, text: str, gazetteer: Gazetteer) -> Petiti
     wrong, right = match.group(1).strip(), match.group(2).strip()
     known = str(petition.place["text"])
     if wrong and wrong in known:
-        return replace(petition, place=gazetteer.resolve(known.replace(wrong, right), context=known).as_dict())
+        return replace(petition, place=_as_known(gazetteer.resolve(known.replace(wrong, right), context=known)))
+    return None
+
+
+def _as_known(place: Place) -> dict[str, Any]:
+    """A place as a petition keeps it; `among` are the districts to ask about, where several have a place of this name."""
+    return {**place.as_dict(), **({"among": list(place.ambiguous)} if place.ambiguous else {})}
+
+
+def choose_district(petition: Petition, text: str, gazetteer: Gazetteer) -> Petition | None:
+    """The petition with its place in the district that the answer names; None when it names none of those asked about."""
+    place = petition.place or {}
+    for district in place.get("among", ()):
+        if str(district) in text or re.sub(r"[区县市]$", "", str(district)) in text:
+            return replace(petition, place=_as_known(gazetteer.resolve(f"{district}{place['text']}")))
     return None
 
 
@@ -268,10 +282,11 @@ def missing_slots(petition: Petition, catalogue: Catalogue) -> list[str]:
     needed = catalogue.required_slots(
         petition.category, petition.request_type, petition.kind, matter, length=len(petition.description)
     )
+    if petition.place and petition.place.get("among"):
+        needed = ["district", *needed]
+    known = {"location": _has_place(petition), "district": False}
     return [
-        slot
-        for slot in needed
-        if petition.unanswered.get(slot, 0) < ASKED_ENOUGH and not (_has_place(petition) if slot == "location" else petition.facts.get(slot))
+        slot for slot in needed if petition.unanswered.get(slot, 0) < ASKED_ENOUGH and not known.get(slot, petition.facts.get(slot))
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from bot.catalogue import Catalogue
 from bot.db import iso
+from bot.gazetteer import PLACE_FIELDS
 from bot.petition import Lanes, Petition, mask, matter_of
 
 CHINA = timezone(timedelta(hours=8))
@@ -109,7 +110,7 @@ def payload_fields(ticket: Ticket, catalogue: Catalogue) -> dict[str, Any]:
         "category": {"code": category.code, "path": list(category.path)},
         "title": ticket.title,
         "description": mask(petition.description) if hidden else petition.description,
-        "location": dict(petition.place) if petition.place else {"text": None},
+        "location": {part: petition.place.get(part) for part in PLACE_FIELDS} if petition.place else {"text": None},
         "facts": dict(petition.facts),
         "urgency": petition.urgency,
         "emergency": petition.emergency,

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,8 +15,12 @@ for name in [name for name in os.environ if name.startswith("MINSHENG_")]:
     del os.environ[name]
 
 from bot import db
+from bot.models import models_to_serve
 from bot.services import Services, build_services
 from bot.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from bot.embedded import EmbeddedAssistant
 
 
 class Clock:
@@ -45,3 +50,13 @@ def services(settings: Settings, clock: Clock) -> Iterator[Services]:
     built = build_services(settings, now=clock)
     yield built
     built.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def assistant(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedAssistant:
+    """The trained model in this process, loaded once for all tests; it keeps nothing between turns."""
+    from bot.embedded import EmbeddedAssistant  # takes seconds, so only for tests that talk
+
+    settings = load_settings({"MINSHENG_VAR_DIR": str(tmp_path_factory.mktemp("assistant"))})
+    db.migrate(settings)
+    return EmbeddedAssistant(models_to_serve(build_services(settings))[0])

@@ -27,7 +27,6 @@ from standardwebhooks.webhooks import Webhook
 from bot import db
 from bot.conversation import APOLOGY_STORAGE, Conversations, InboundMessage, Reply
 from bot.embedded import EmbeddedAssistant
-from bot.models import models_to_serve
 from bot.services import Services, build_services, install_services
 from bot.settings import load_settings
 from tests.servers import Server
@@ -221,13 +220,6 @@ class Pages:
 
     def _apply(self, connection: Any, *_: object) -> None:
         connection.execute(f"PRAGMA max_page_count={self.limit}")
-
-
-@pytest.fixture(scope="module")
-def assistant(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedAssistant:
-    settings = load_settings({"MINSHENG_VAR_DIR": str(tmp_path_factory.mktemp("assistant"))})
-    db.migrate(settings)
-    return EmbeddedAssistant(models_to_serve(build_services(settings))[0])
 
 
 @pytest.fixture

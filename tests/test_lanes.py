@@ -9,7 +9,6 @@ import pytest
 from bot import db
 from bot.conversation import Conversations, InboundMessage, Reply
 from bot.embedded import EmbeddedAssistant
-from bot.models import models_to_serve
 from bot.petition import FILE, PERSON, SUGGEST, Lanes, Petition
 from bot.services import build_services, install_services
 from bot.settings import SettingsError, load_settings
@@ -17,13 +16,6 @@ from bot.settings import SettingsError, load_settings
 Say = Callable[[str], Reply]
 MATTER, PLACE = "小区门口的路灯坏了三天了，晚上黑漆漆的", "经开区山阳小区"
 UNSURE_MATTER = "村口的厂子天天夜里拉货，路都压坏了，灰还大"
-
-
-@pytest.fixture(scope="module")
-def assistant(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedAssistant:
-    settings = load_settings({"MINSHENG_VAR_DIR": str(tmp_path_factory.mktemp("lanes"))})
-    db.migrate(settings)
-    return EmbeddedAssistant(models_to_serve(build_services(settings))[0])
 
 
 @pytest.fixture
