@@ -60,6 +60,16 @@ def test_kind_is_the_one_most_words_speak_of() -> None:
     assert judge_urgency("厂房着火，浓烟滚滚，火势很大，有人晕倒", ALARMED).kind == "fire"
 
 
+@pytest.mark.parametrize("answer", ["在", "三楼", "两个人", "对，快点"])
+def test_answer_of_a_few_characters_is_no_cry_for_help(answer: str) -> None:
+    assert judge_urgency(answer, ALARMED).level == ROUTINE
+
+
+@pytest.mark.parametrize("cry", ["他掐我，快", "我爸不喘气了", "楼下着火了"])
+def test_cry_of_a_few_characters_with_a_word_of_danger_is_heard(cry: str) -> None:
+    assert judge_urgency(cry, UNSURE).emergency
+
+
 # -- letters --------------------------------------------------------------------------------------------------------------
 
 

@@ -35,7 +35,7 @@ WHOLE_LENGTH, MOST_SENTENCES = 150, 6
 OPENING = 60
 # What is plainly a need takes no more than this.
 PLAINLY = 0.05
-# Without a danger word fewer characters than this tell too little ("在家").
+# Without a word of danger or need fewer characters than this tell nothing ("在家", "三楼"), whatever a reader makes of them.
 LEAST_TOLD = 8
 # A cry this short with one of these needs no reader's opinion.
 SHORT_CRY = 24
@@ -52,6 +52,9 @@ class Thresholds:
 
 # Chosen on held-out folds of our own texts: no emergency missed at the price of few false alarms.
 SHORT = Thresholds((0.08, 0.22, 0.6), (0.1, 0.35))
+# Who writes more than a cry has time to name the danger.
+CRY_LENGTH = 70
+REPORT = Thresholds((0.08, 0.3, 0.7), (0.15, 0.6))
 # A letter tells of much that is over, and one sentence out of it is one of many: both need more.
 LETTER = Thresholds((0.25, 0.7, 0.9), (0.35, 0.6))
 SENTENCE = Thresholds((0.6, 1.1, 1.1), (0.6, 1.1))
@@ -95,7 +98,7 @@ def judge_urgency(text: str, probabilities: Mapping[str, float], read: Read | No
     folded = fold(text)
     dangers, needs = _find(folded, _DANGERS), _find(folded, _NEEDS)
     short = len(text) <= WHOLE_LENGTH
-    whole = _judge(text, folded, dangers, needs, probabilities, SHORT if short else LETTER)
+    whole = _judge(text, folded, dangers, needs, probabilities, SHORT if len(text) <= CRY_LENGTH else REPORT if short else LETTER)
     if whole.level == ROUTINE:
         whole = _judge_plain(text, folded, probabilities, short) or whole
     if short or whole.level == CRITICAL or read is None:
@@ -131,6 +134,8 @@ def _judge_sentences(text: str, folded: str, dangers: Sequence[Sign], needs: Seq
 def _judge(
     text: str, folded: str, dangers: Sequence[Sign], needs: Sequence[Sign], probabilities: Mapping[str, float], least: Thresholds
 ) -> Urgency:
+    if len(folded) < LEAST_TOLD and not dangers and not needs:
+        return Urgency(ROUTINE, max(probabilities.get(ROUTINE, 0.0), 0.5), False, None, ())
     critical = probabilities.get(CRITICAL, 0.0)
     urgent = probabilities.get(URGENT, 0.0) + critical
     if critical >= _critical_threshold(folded, dangers, needs, least):
@@ -151,7 +156,7 @@ def _critical_threshold(folded: str, dangers: Sequence[Sign], needs: Sequence[Si
         return with_word
     if dangers or needs or _SCOPES["told"].search(folded) or _SCOPES["over"].search(folded):
         return quiet
-    return without if len(folded) >= LEAST_TOLD else 1.1
+    return without
 
 
 def _spans(text: str, signs: Sequence[Sign]) -> tuple[tuple[int, int, str], ...]:
