@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("gold", type=Path)
     evaluate.add_argument("--json", type=Path, required=True)
     benchmark = add("benchmark", _benchmark, "train and score one reader on given files")
-    benchmark.add_argument("what", choices=["category"])
+    benchmark.add_argument("what", choices=["category", "address"])
     benchmark.add_argument("--train", type=Path, action="append", required=True)
     benchmark.add_argument("--test", type=Path, required=True)
     benchmark.add_argument("--json", type=Path, required=True)
@@ -130,11 +130,16 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from bot.evaluation import benchmark_category
+    if options.what == "address":
+        from bot.address_benchmark import benchmark_address
 
-    report = benchmark_category(options.train, options.test)
+        report = benchmark_address(options.train, options.test, build_services(settings_from_environment()).gazetteer)
+    else:
+        from bot.evaluation import benchmark_category
+
+        report = benchmark_category(options.train, options.test)
     options.json.write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
-    print(json.dumps({key: value for key, value in report.items() if key != "per_class"}, ensure_ascii=False, indent=1))
+    print(json.dumps({key: value for key, value in report.items() if not key.startswith("per_")}, ensure_ascii=False, indent=1))
 
 
 def _import(options: argparse.Namespace) -> None:
