@@ -568,7 +568,10 @@ def columns_table(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[str])
 def gold_text(section: Mapping[str, Any]) -> str:
     parts = []
     for name, figures in section.items():
-        parts += [f"### {GOLD[name]}, {figures['ours']['rows']} messages", columns_table(figures["labels"], LABEL_COLUMNS)]
+        ours = figures["ours"]
+        parts.append(f"### {GOLD[name]}, {ours['rows']} messages")
+        parts.append(f"One parse takes {ours['predict_ms_p50']:.1f} ms (p50), {ours['predict_ms_p99']:.1f} ms (p99) on one core.")
+        parts += [columns_table(figures["labels"], LABEL_COLUMNS)]
     parts += ["### Emergencies", columns_table({GOLD[name]: figures["ours"] for name, figures in section.items()}, EMERGENCY_COLUMNS)]
     parts += ["### Places", columns_table(section["gold"]["places"], PLACE_COLUMNS)]
     return "\n\n".join(parts)
