@@ -76,13 +76,14 @@ def fasttext() -> Fit:
 
 
 COUNTS = {"name": "CountVectorsFeaturizer"}
+LETTERS = {**COUNTS, "analyzer": "char_wb", "min_ngram": 1, "max_ngram": 4}
 RASA_PIPELINES: dict[str, list[dict[str, Any]]] = {
-    "rasa-lr": [{"name": "JiebaTokenizer"}, COUNTS, {"name": "LogisticRegressionClassifier"}],
+    "rasa-lr": [{"name": "JiebaTokenizer"}, COUNTS, LETTERS, {"name": "LogisticRegressionClassifier"}],
     # Whole petitions and an open vocabulary do not fit into memory.
     "rasa-diet": [
         {"name": "JiebaTokenizer"},
         {**COUNTS, "max_features": 50_000},
-        {**COUNTS, "analyzer": "char_wb", "min_ngram": 1, "max_ngram": 4, "max_features": 50_000},
+        {**LETTERS, "max_features": 50_000},
         {"name": "DIETClassifier", "epochs": 15, "batch_size": [16, 32], "entity_recognition": False, "random_seed": 0},
     ],
 }
@@ -152,11 +153,11 @@ def category(reader: Callable[[], Fit], test: str, *train: str) -> dict[str, Any
 
 def category_ours(test: str, *train: str) -> dict[str, Any]:
     """The command's own report, and the rows behind it: what the command hands to its scorers."""
+    from importlib import import_module, util
     from unittest.mock import patch
 
-    from bot import evaluation
-
-    scorers = {name: patch.object(evaluation, name, wraps=getattr(evaluation, name)) for name in ("_class_scores", "calibration_error")}
+    module = import_module("bot.benchmark" if util.find_spec("bot.benchmark") else "bot.evaluation")
+    scorers = {name: patch.object(module, name, wraps=getattr(module, name)) for name in ("_class_scores", "calibration_error")}
     with tempfile.TemporaryDirectory() as directory, scorers["_class_scores"] as scored, scorers["calibration_error"] as calibrated:
         out = Path(directory, "report.json")
         run_bot("benchmark", "category", *(word for path in train for word in ("--train", path)), "--test", test, "--json", str(out))
@@ -265,7 +266,8 @@ def parses(*files: str) -> dict[str, Any]:
             data = assistant.parse(text)
             parse = build_parse(text, data, assistant.serving_model(), services.catalogue, services.gazetteer)
             seconds.append(time.perf_counter() - started)
-            rows.append({"parse": parse, "confidence": data["reading"]["first_level_confidence"], "firsts": firsts(text)})
+            shares = firsts(text)
+            rows.append({"parse": parse, "confidence": shares[parse["categories"][0]["path"][0]], "firsts": shares})
         answers["files"][file] = {"rows": rows, **milliseconds(seconds)}
     return answers
 
