@@ -30,11 +30,11 @@ ANOTHER = re.compile(
     r"|对了|顺(?:便|带)|除此之外|(?:另外|此外|同时)?，?(?:我|本人)?(?:也|还|再|同时)(?:想|要)?(?:请教|咨询|投诉|举报|反映|打听|了解|问|表扬|建议)"
     r"|跟你说另外|说到这个|[再最](?:就是|后说)|其[二三]|另(?:一|外一)[个件]|(?:第|头)?[二三两](?:件|个|样|桩)(?:事|问题|情况|呢|，)|另一(?:方面|件|个))"
 )
-ALSO = re.compile(r"^[\s，,。、]*(?:哎|哦|嗯|然后|那个)?[呢啊，, ]*(?:还有|另外|此外|再有|再者|再就是|再一个|同时|其次|以及|也|又|还|再)")
+ALSO = re.compile(r"^[\s，,。、]*(?:哎|哦|嗯|然后|那个)?[呢啊，, ]*(?:还有|另外|此外|再有|再者|再就是|再一个|同时|其次|以及|也|又|还(?![我老给清款钱])|再)")
 NUMBER = re.compile(
-    r"^[\s，,。、]*(?:[（(]?[二三四五六2-6][）)、.．，:：]|第[二三四五六]|[②③④⑤]|[二三四五六]是|其[二三四]|(?:烦恼|问题|建议|事项)之?[二三四])"
+    r"^[\s，,。、]*(?:[（(]?[二三四五六2-6][）)、.．，:：]|第[二三四五六](?![次趟年天期季名遍回家户])|[②③④⑤]|[二三四五六]是|其[二三四]|(?:烦恼|问题|建议|事项)之?[二三四])"
 )
-_SECOND_NUMBER = re.compile(r"(?:^|[\s，,。、；;！!？?])(?:[（(]?[二2][）)、.．，:：](?!\d)|第二|②|二是|其二|二样)")
+_SECOND_NUMBER = re.compile(r"(?:^|[\s，,。、；;！!？?])(?:[（(]?[二2][）)、.．，:：](?!\d)|第二(?![次趟年天期季名遍回家户])|②|二是|其二|二样)")
 FIRST_NUMBER = re.compile(r"(?:[（(]?(?<!\d)[一1][）)、.．，:：](?!\d)|第一|①|一是|其一|之一|一方面|头一)")
 SEVERAL = re.compile(
     r"(?:[两二三四几仨俩2-4]|以下)(?:个|件|条|点|样|方面|处|项)?小?(?:事|问题|建议|意见|情况|诉求|困难|烦恼|隐患|业务)|有几点|[仨俩]事"
@@ -51,6 +51,8 @@ CLOSING = re.compile(
 )
 OPENING = re.compile(r"尊敬的|您好|你好|领导好|喂|是这样|同志|老师|标题|内容|来信|实名|本人|我是|我叫|我姓|我家住|我住|打扰")
 REFERRING = re.compile(r"^[\s，,。、]*(?:但|可是?|而且|而|所以|因此|因为|结果|后来|现在|如今|于是|然后就|他|她|它|该|此|这|那|其(?!次|[二三])|并|却|就|才|都|只|说|找|问|去|打|报|来)")
+# A pronoun soon after "also": still the same side is spoken of.
+SAME_SIDE = re.compile(r"^.{0,5}(?:他们|她们|他|她|它|该|其中|里面|里头|同样|这[个家些种]|当时)")
 ASKING = re.compile(r"请问|想问|问一?下|咨询|请教|怎么办|了解|打听|查一?下")
 ACCUSING = re.compile(r"投诉|举报|反映|控诉|表扬|建议|管管|查一?查")
 DEMAND = re.compile(r"[?？吗]|请(?!柬|假|客)|希望|望|建议|要求|求|怎么|能不能|可否|能否|想(?:问|知道|了解|请教|咨询)|什么时候|多少|投诉|举报|反映|管管|管一管|查|给个说法|谁管|盼")
@@ -122,7 +124,7 @@ class Outline:
 
 _ENDS = re.compile(r"[。！？!?；;\n…]+[”\"』」）)]*\s*|(?<=\S)\s+(?=\S)")
 _COMMAS = re.compile(r"[，,、：:]")
-_OPENERS = re.compile(r"(?:然后|哎|哦)?(?:还有|对了)|另外|顺[便带]|再一个|再就是|[二三]是|再说|此外|其次|第[二三]|还想|也想|[①②③]|[（(]?[二三四2-4][、.．）)]")
+_OPENERS = re.compile(r"(?:然后|哎|哦)?(?:还有(?!吗|没有)|对了)|另外|顺[便带]|再一个|再就是|[二三]是|再说|此外|其次|第[二三]|还想|也想|[①②③]|[（(]?[二三四2-4][、.．）)]")
 
 
 def candidate_borders(text: str) -> list[int]:
@@ -170,7 +172,7 @@ NAMES = (
     "sentence", "semicolon", "line", "blank", "inside", "alike", "alike_near", "apart", "apart_near",
     "apart_another", "apart_number", "apart_also", "shared", "shared_near", "left", "right", "length", "long",
     "opening", "left_short", "right_short", "numbered", "unnumbered", "another_long", "family", "part",
-    "left_asks", "right_asks", "both_ask", "both_offices", "referring_long", "apart_both", "sentence_apart", "number_counted", "reasons",
+    "left_asks", "right_asks", "both_ask", "both_offices", "referring_long", "apart_both", "sentence_apart", "number_counted", "reasons", "same_side", "before_list", "bare_list",
 )
 
 
@@ -203,4 +205,5 @@ def measures(outline: Outline, start: int, border: int, end: int) -> list[float]
         outline.numbered, outline.numbered and not number, another and long, bool(FAMILY.search(head)) and not FAMILY.search(left),
         start > 0, asks, asked, asks and asked, offices, referring and long, near * (asks and asked), near * (last in "。！？!?…；;"),
         number and outline.counted and not outline.reasons, outline.numbered and outline.reasons,
+        bool(SAME_SIDE.match(right[:10])), outline.numbered and border <= outline.first_number + 1, number and not outline.several,
     ]
