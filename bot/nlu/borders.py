@@ -1,5 +1,5 @@
 """What can be seen at one possible border between two appeals: how the second side opens, whether both sides speak of the
-same field, share words and places, and how the whole message is built. Numbers only; bot.nlu.splitter learns what they mean.
+same field, share words, and how the whole message is built. Numbers only; bot.nlu.splitter learns what they mean.
 """
 from __future__ import annotations
 
@@ -26,15 +26,23 @@ RARE = 3
 # Opens another matter, whatever it is; then words that may as well carry on with the same one.
 ANOTHER = re.compile(
     r"^[\s，,。、]*(?:(?:哎|哦|嗯|然后|那个|还有)[呢啊，, ]*)?(?:"
-    r"(?:还有|再有|另有|另外|再说|再反映|再讲|再报|再问|我(?:还|再)(?:要|想)?(?:说|讲|问|反映|投诉)?(?:你)?)(?:一|个|件|另外|最后)*(?:[个件桩样]|问题|事)"
-    r"|对了|顺(?:便|带)|除此之外|(?:另外|此外|同时)?，?(?:我|本人)?(?:也|还|再|同时)(?:想|要)?(?:请教|咨询|投诉|举报|反映|打听|了解|问|表扬|建议)"
-    r"|跟你说另外|说到这个|[再最](?:就是|后说)|其[二三]|另(?:一|外一)[个件]|(?:第|头)?[二三两](?:件|个|样|桩)(?:事|问题|情况|呢|，)|另一(?:方面|件|个))"
+    r"(?:还有|再有|另有|另外|再说|再反映|再讲|再报|再问|我(?:还|再)(?:要|想)?(?:说|讲|问|反映|投诉)?(?:你)?)(?:一|个|件|另外"
+    r"|最后)*(?:[个件桩样]|问题|事)"
+    r"|对了|顺(?:便|带)|除此之外|(?:另外|此外|同时)?，?(?:我|本人)?(?:也|还|再|同时)(?:想|要)?(?:请教|咨询|投诉|举报|反映|打听|了解|问"
+    r"|表扬|建议)"
+    r"|跟你说另外|说到这个|[再最](?:就是|后说)|其[二三]|另(?:一|外一)[个件]|(?:第|头)?[二三两](?:件|个|样|桩)(?:事|问题|情况|呢|，)"
+    r"|另一(?:方面|件|个))"
 )
-ALSO = re.compile(r"^[\s，,。、]*(?:哎|哦|嗯|然后|那个)?[呢啊，, ]*(?:还有|另外|此外|再有|再者|再就是|再一个|同时|其次|以及|也|又|还(?![我老给清款钱])|再)")
+ALSO = re.compile(
+    r"^[\s，,。、]*(?:哎|哦|嗯|然后|那个)?[呢啊，, ]*(?:还有|另外|此外|再有|再者|再就是|再一个|同时|其次|以及|也|又|还(?![我老给清款钱])|再)"
+)
 NUMBER = re.compile(
-    r"^[\s，,。、]*(?:[（(]?[二三四五六2-6][）)、.．，:：]|第[二三四五六](?![次趟年天期季名遍回家户])|[②③④⑤]|[二三四五六]是|其[二三四]|(?:烦恼|问题|建议|事项)之?[二三四])"
+    r"^[\s，,。、]*(?:[（(]?[二三四五六2-6][）)、.．，:：]|第[二三四五六](?![次趟年天期季名遍回家户])|[②③④⑤]|[二三四五六]是|其[二三四]"
+    r"|(?:烦恼|问题|建议|事项)之?[二三四])"
 )
-_SECOND_NUMBER = re.compile(r"(?:^|[\s，,。、；;！!？?])(?:[（(]?[二2][）)、.．，:：](?!\d)|第二(?![次趟年天期季名遍回家户])|②|二是|其二|二样)")
+_SECOND_NUMBER = re.compile(
+    r"(?:^|[\s，,。、；;！!？?])(?:[（(]?[二2][）)、.．，:：](?!\d)|第二(?![次趟年天期季名遍回家户])|②|二是|其二|二样)"
+)
 FIRST_NUMBER = re.compile(r"(?:[（(]?(?<!\d)[一1][）)、.．，:：](?!\d)|第一|①|一是|其一|之一|一方面|头一)")
 SEVERAL = re.compile(
     r"(?:[两二三四几仨俩2-4]|以下)(?:个|件|条|点|样|方面|处|项)?小?(?:事|问题|建议|意见|情况|诉求|困难|烦恼|隐患|业务)|有几点|[仨俩]事"
@@ -46,18 +54,18 @@ REASONS = re.compile(
     r"(?:理由|原因|诉求|要求|请求|请问|依据|希望|条件|疑问|答复|事实|想问|想请教|现象|情形|违反|承诺|规定)[^。！？\n]{0,14}$"
 )
 CLOSING = re.compile(
-    r"^[\s，,。、]*(?:特此|此致|敬礼|盼|望|恳请|恳求|请求|希望|谢谢|感谢|多谢|拜托|麻烦|请(?!问|教)|我(?:们)?(?:的|就)?(?:诉求|要求|希望)|强烈|要求|求|联系|祝|以上"
+    r"^[\s，,。、]*(?:特此|此致|敬礼|盼|望|恳请|恳求|请求|希望|谢谢|感谢|多谢|拜托|麻烦|请(?!问|教)|我(?:们)?(?:的|就)?(?:诉求|要求|希望)"
+    r"|强烈|要求|求|联系|祝|以上"
     r"|电话|落款|就(?:想|是想|这)|如不|如果|否则|妥否|何去何从|一位|好的?|行|嗯|对|姓|我姓|我叫|幺|一[三五八九])"
 )
-OPENING = re.compile(r"尊敬的|您好|你好|领导好|喂|是这样|同志|老师|标题|内容|来信|实名|本人|我是|我叫|我姓|我家住|我住|打扰")
-REFERRING = re.compile(r"^[\s，,。、]*(?:但|可是?|而且|而|所以|因此|因为|结果|后来|现在|如今|于是|然后就|他|她|它|该|此|这|那|其(?!次|[二三])|并|却|就|才|都|只|说|找|问|去|打|报|来)")
-# A pronoun soon after "also": still the same side is spoken of.
-SAME_SIDE = re.compile(r"^.{0,5}(?:他们|她们|他|她|它|该|其中|里面|里头|同样|这[个家些种]|当时)")
-ASKING = re.compile(r"请问|想问|问一?下|咨询|请教|怎么办|了解|打听|查一?下")
-ACCUSING = re.compile(r"投诉|举报|反映|控诉|表扬|建议|管管|查一?查")
-DEMAND = re.compile(r"[?？吗]|请(?!柬|假|客)|希望|望|建议|要求|求|怎么|能不能|可否|能否|想(?:问|知道|了解|请教|咨询)|什么时候|多少|投诉|举报|反映|管管|管一管|查|给个说法|谁管|盼")
-OFFICE = re.compile(r"[一-龥]{2}(?:局|部门|委|办|公司|派出所|物业|学校|医院|银行|社区|街道|城管|法院|中心)")
-FAMILY = re.compile(r"妈|爸|儿子|女儿|闺女|老公|老婆|老伴|父亲|母亲|孩子|小孩|弟|姐|奶奶|爷爷")
+REFERRING = re.compile(
+    r"^[\s，,。、]*(?:但|可是?|而且|而|所以|因此|因为|结果|后来|现在|如今|于是|然后就|他|她|它|该|此|这|那|其(?!次|[二三])|并|却|就|才|都|只"
+    r"|说|找|问|去|打|报|来)"
+)
+DEMAND = re.compile(
+    r"[?？吗]|请(?!柬|假|客)|希望|望|建议|要求|求|怎么|能不能|可否|能否|想(?:问|知道|了解|请教|咨询)|什么时候|多少|投诉|举报|反映|管管|管一管"
+    r"|查|给个说法|谁管|盼"
+)
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,10 @@ class Outline:
 
 _ENDS = re.compile(r"[。！？!?；;\n…]+[”\"』」）)]*\s*|(?<=\S)\s+(?=\S)")
 _COMMAS = re.compile(r"[，,、：:]")
-_OPENERS = re.compile(r"(?:然后|哎|哦)?(?:还有(?!吗|没有)|对了)|另外|顺[便带]|再一个|再就是|[二三]是|再说|此外|其次|第[二三]|还想|也想|[①②③]|[（(]?[二三四2-4][、.．）)]")
+_OPENERS = re.compile(
+    r"(?:然后|哎|哦)?(?:还有(?!吗|没有)|对了)|另外|顺[便带]|再一个|再就是|[二三]是|再说|此外|其次|第[二三]|还想|也想|[①②③]"
+    r"|[（(]?[二三四2-4][、.．）)]"
+)
 
 
 def candidate_borders(text: str) -> list[int]:
@@ -145,7 +156,8 @@ def wording(text: str, border: int) -> list[str]:
     last = left.rstrip(" ")[-1:]
     stop = left[-1:] if left[-1:] in " \n" else last if last in "。！？!?；;，,、：:" else "-"
     said = f"c{match.group().strip(' ，,。')}" if match else "c-"
-    tokens = [said, f"{said[:1]}{bool(match)}{stop}{size}", f"o{opening[:1]}", f"o{opening[:2]}", f"o{opening[:3]}", f"O{opening[:4]}", f"e{stop}{size}", f"E{left[-2:]}", f"E{left[-3:]}"]
+    tokens = [said, f"c{bool(match)}{stop}{size}", f"e{stop}{size}", f"E{left[-2:]}", f"E{left[-3:]}"]
+    tokens += [f"o{opening[:1]}", f"o{opening[:2]}", f"o{opening[:3]}", f"O{opening[:4]}"]
     tokens += [f"r{opening[i : i + 2]}" for i in range(min(len(opening) - 1, 20))]
     tokens += [f"l{left[-i - 2 : len(left) - i]}" for i in range(min(len(left) - 1, 14))]
     return tokens
@@ -168,11 +180,11 @@ def _posterior(scores: Floats, count: int) -> Floats:
 
 
 NAMES = (
-    "another", "also", "number", "number_several", "number_reasons", "several", "closing", "referring", "asking_new", "accusing_new",
-    "sentence", "semicolon", "line", "blank", "inside", "alike", "alike_near", "apart", "apart_near",
-    "apart_another", "apart_number", "apart_also", "shared", "shared_near", "left", "right", "length", "long",
-    "opening", "left_short", "right_short", "numbered", "unnumbered", "another_long", "family", "part",
-    "left_asks", "right_asks", "both_ask", "both_offices", "referring_long", "apart_both", "sentence_apart", "number_counted", "reasons", "same_side", "before_list", "bare_list",
+    "another", "also", "number", "number_several", "number_reasons", "several", "closing", "referring",
+    "sentence", "semicolon", "line", "blank", "inside", "alike", "apart", "apart_near", "apart_another", "apart_number", "apart_also",
+    "shared", "shared_near", "left", "right", "length", "long", "left_short", "right_short", "numbered", "unnumbered", "part",
+    "left_asks", "right_asks", "both_ask", "referring_long", "apart_both", "apart_sentence",
+    "number_counted", "reasons", "before_list", "bare_list",
 )
 
 
@@ -180,30 +192,26 @@ def measures(outline: Outline, start: int, border: int, end: int) -> list[float]
     """One number for each of NAMES, about 0..1, for the border within the stretch start..end of the message."""
     text = outline.text
     left, right = text[start:border], text[border:end]
-    head = right[:14]
-    another, also, number = bool(ANOTHER.match(right[:24])), bool(ALSO.match(head)), bool(NUMBER.match(head))
-    also = also and not another
-    number = number and 0 <= outline.first_number < border
-    last, stop = left.rstrip(" ")[-1:], left[-1:]
+    head, last, stop = right[:24], left.rstrip(" ")[-1:], left[-1:]
+    another = bool(ANOTHER.match(head))
+    also = not another and bool(ALSO.match(head))
+    number = outline.first_number < border and bool(NUMBER.match(head))
+    referring = bool(REFERRING.match(head))
+    sentence, long = last in "。！？!?…", len(text) > SHORT
     near_start, near_end = max(start, border - NEAR), min(end, border + NEAR)
     before, after = outline.field(start, border), outline.field(border, end)
-    near_before, near_after = outline.field(near_start, border), outline.field(border, near_end)
-    far, near = apart(before, after, (border - start, end - border)), apart(near_before, near_after, (border - near_start, near_end - border))
-    long = len(text) > SHORT
+    far = apart(before, after, (border - start, end - border))
+    near = apart(outline.field(near_start, border), outline.field(border, near_end), (border - near_start, near_end - border))
     asks, asked = bool(DEMAND.search(left[-36:])), bool(DEMAND.search(right))
-    left_office, right_office = set(OFFICE.findall(left)), set(OFFICE.findall(right))
-    offices = bool(left_office and right_office and not left_office & right_office)
-    referring = bool(REFERRING.match(head))
     return [
-        another, also, number, number and outline.several, number and outline.reasons, outline.several, bool(CLOSING.match(right[:24])),
-        referring, bool(ASKING.search(head)) and not ASKING.search(left[-30:]), bool(ACCUSING.search(head)) and not number,
-        last in "。！？!?…", last in "；;", last == "\n", stop == " ", last not in "。！？!?…；;\n，,、：:" and stop != " ",
-        alike(before, after), alike(near_before, near_after), far, near, near * another, near * number, near * also,
+        another, also, number, number and outline.several, number and outline.reasons, outline.several, bool(CLOSING.match(head)),
+        referring,
+        sentence, last in "；;", last == "\n", stop == " ", not sentence and last not in "；;\n，,、：:" and stop != " ",
+        alike(before, after), far, near, near * another, near * number, near * also,
         outline.shared(start, border, end), outline.shared(near_start, border, near_end),
-        min(len(left), 300) / 300, min(len(right), 300) / 300, min(len(text), 600) / 600, long,
-        bool(OPENING.search(left)) and len(left) < 45, len(left) < 15, len(right) < 15,
-        outline.numbered, outline.numbered and not number, another and long, bool(FAMILY.search(head)) and not FAMILY.search(left),
-        start > 0, asks, asked, asks and asked, offices, referring and long, near * (asks and asked), near * (last in "。！？!?…；;"),
+        min(len(left), 300) / 300, min(len(right), 300) / 300, min(len(text), 600) / 600, long, len(left) < 15, len(right) < 15,
+        outline.numbered, outline.numbered and not number, start > 0, asks, asked, asks and asked, referring and long,
+        near * (asks and asked), near * (sentence or last in "；;"),
         number and outline.counted and not outline.reasons, outline.numbered and outline.reasons,
-        bool(SAME_SIDE.match(right[:10])), outline.numbered and border <= outline.first_number + 1, number and not outline.several,
+        outline.numbered and border <= outline.first_number + 1, number and not outline.several,
     ]
