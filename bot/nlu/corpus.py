@@ -15,7 +15,7 @@ from rasa.shared.nlu.training_data.training_data import TrainingData
 from bot.text import strip_marks
 
 REPORT_PROBLEM = "report_problem"
-PART_SEPARATOR = "∥"
+PART_SEPARATOR, LINE_BREAK = "∥", "⏎"
 
 # Keys of a training message beside Rasa's own.
 PLACE_NAMES = "place_names"
@@ -70,7 +70,8 @@ def read_corpus(data_dir: Path) -> list[Example]:
     examples += read_intents(data_dir / "intents" / "intents.txt")
     for path in sorted((data_dir / "intents").glob("urgency*.txt")):
         examples += read_urgency(path)
-    examples += read_parts(data_dir / "intents" / "splits.txt")
+    for path in sorted((data_dir / "intents").glob("splits*.txt")):
+        examples += read_parts(path)
     return examples
 
 
@@ -120,10 +121,10 @@ def read_urgency(path: Path) -> list[Example]:
 
 
 def read_parts(path: Path) -> list[Example]:
-    """One message a line, its separate appeals divided by ∥."""
+    """One message a line, its separate appeals divided by ∥, its own line breaks written ⏎."""
     examples: list[Example] = []
     for number, line in _lines(path):
-        pieces = line.split(PART_SEPARATOR)
+        pieces = line.replace(LINE_BREAK, "\n").split(PART_SEPARATOR)
         starts = [sum(len(piece) for piece in pieces[:i]) for i in range(len(pieces))]
         spans = tuple((start, start + len(piece)) for start, piece in zip(starts, pieces))
         examples.append(Example("".join(pieces), parts=spans, source=f"{path.name}:{number}"))

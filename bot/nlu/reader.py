@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from bot.nlu.context import draft_text
 from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer, tokens_of
 from bot.nlu.linear import LinearReader
-from bot.nlu.splitter import PARTS, is_announced
+from bot.nlu.splitter import PARTS
 from bot.nlu.urgency import judge_urgency
 from bot.text import fold
 
@@ -46,22 +46,6 @@ REPORTING, SURE_REPORTING = "举报", 0.45
 def named_request_type(text: str) -> str | None:
     match = _NAMED.match(fold(text[:30]))
     return {"感谢": "表扬"}.get(match.group(1), match.group(1)) if match else None
-
-
-# How sure both sides must be of different first levels before a border without "also" or a number holds.
-PLAINLY = 0.5
-LEAST_PART = 10
-
-
-def are_separate(before: Mapping[str, Any], after: Mapping[str, Any], text: str) -> bool:
-    """Whether a candidate border divides two appeals: said to be another matter, or plainly about another field."""
-    first, second = before["categories"][0]["code"], after["categories"][0]["code"]
-    if is_announced(text):
-        return bool(first != second or len(text) > 12)
-    if len(text.strip()) < LEAST_PART:
-        return False
-    sure = min(before["first_level_confidence"], after["first_level_confidence"])
-    return bool(first[:2] != second[:2] and sure >= PLAINLY)
 
 
 def known_share(tokens: Sequence[str], vectorizer: Vectorizer) -> float:
@@ -156,18 +140,12 @@ class PetitionReader(ModelPart):
         return messages
 
     def _read_parts(self, message: Message, text: str) -> None:
-        """Each separate appeal gets a reading of its own; borders between parts that are read alike fall."""
+        """Each separate appeal gets a reading of its own."""
         parts = message.get(PARTS) or []
         if len(parts) < 2:
             return
-        kept: list[dict[str, Any]] = []
-        for part in parts:
-            part = {**part, READING: self._read_piece(text, part["start"], part["end"])}
-            if kept and not are_separate(kept[-1][READING], part[READING], text[part["start"] : part["end"]]):
-                start = kept.pop()["start"]
-                part = {"start": start, "end": part["end"], READING: self._read_piece(text, start, part["end"])}
-            kept.append(part)
-        message.set(PARTS, kept if len(kept) > 1 else [{"start": 0, "end": len(text)}], add_to_output=True)
+        read = [{**part, READING: self._read_piece(text, part["start"], part["end"])} for part in parts]
+        message.set(PARTS, read, add_to_output=True)
 
     def _read_piece(self, text: str, start: int, end: int) -> dict[str, Any]:
         tokens = tokens_of(text[start:end])
