@@ -188,8 +188,9 @@ class RequestTypeReader:
         probabilities = self.probabilities(text, row)
         if probabilities.get(REPORTING, 0.0) < SURE_REPORTING and len(probabilities) > 1:
             probabilities.pop(REPORTING, None)
-        if len(probabilities) > 1 and not _PRAISES.search(fold(text[:MAX_CHARACTERS])):
-            probabilities.pop(PRAISE, None)
-        name, confidence = max(probabilities.items(), key=lambda item: item[1])
+        name = max(probabilities, key=probabilities.__getitem__)
+        if name == PRAISE and len(probabilities) > 1 and not _PRAISES.search(fold(text[:MAX_CHARACTERS])):
+            del probabilities[PRAISE]
+            name = max(probabilities, key=probabilities.__getitem__)
         named = named_request_type(text)
-        return (named, NAMED_CONFIDENCE) if named and named != name else (name, confidence)
+        return (named, NAMED_CONFIDENCE) if named and named != name else (name, probabilities[name])
