@@ -5,7 +5,6 @@ of describing a petition, the message is also read together with what they said 
 """
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,27 +24,13 @@ from bot.nlu.context import draft_text
 from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer, tokens_of
 from bot.nlu.linear import LinearReader
+from bot.nlu.request_type import RequestTypeReader
 from bot.nlu.splitter import PARTS
 from bot.nlu.urgency import judge_urgency
-from bot.text import fold
 
 READING, DRAFT_READING = "reading", "draft_reading"
 TOP_CATEGORIES = 5
 
-
-# Whoever opens with "我要投诉" has said what it is; only the very beginning counts, later the word is part of the story.
-_NAMED = re.compile(
-    r"^(?:你好|您好|喂|领导|同志|请问|我们?|实名|匿名|要|想|来|再|就是|向你们?|给你们|打电话|提|几个|[一两三]个|个|点|反映|\s|[，,。!！])*"
-    r"(投诉|举报|咨询|建议|表扬|感谢|求助)"
-)
-NAMED_CONFIDENCE = 0.9
-# To accuse somebody of breaking the law takes more than a hunch of the reader.
-REPORTING, SURE_REPORTING = "举报", 0.45
-
-
-def named_request_type(text: str) -> str | None:
-    match = _NAMED.match(fold(text[:30]))
-    return {"感谢": "表扬"}.get(match.group(1), match.group(1)) if match else None
 
 
 def known_share(tokens: Sequence[str], vectorizer: Vectorizer) -> float:
@@ -94,7 +79,7 @@ class PetitionReader(ModelPart):
     vectorizer: Vectorizer
     intent: LinearReader
     category: CategoryReader
-    request_type: LinearReader
+    request_type: RequestTypeReader
     urgency: LinearReader
 
     def get_state(self) -> dict[str, Any]:
@@ -117,8 +102,10 @@ class PetitionReader(ModelPart):
             texts, labels = labelled(key)
             return LinearReader.fit(self.vectorizer.matrix(texts), labels)
 
-        self.intent, self.request_type = fit(INTENT), fit(corpus.REQUEST_TYPE)
-        self.urgency = fit(corpus.URGENCY)
+        self.intent, self.urgency = fit(INTENT), fit(corpus.URGENCY)
+        typed, types = labelled(corpus.REQUEST_TYPE)
+        said = [message.get(TEXT) for message in messages if message.get(corpus.REQUEST_TYPE) is not None]
+        self.request_type = RequestTypeReader.fit(self.vectorizer.matrix(typed), said, types)
         self.category = CategoryReader.fit(self.vectorizer, *labelled(corpus.CATEGORY))
         return self.persist()
 
@@ -159,13 +146,7 @@ class PetitionReader(ModelPart):
         message.set("intent_ranking", ranking, add_to_output=True)
 
     def _read(self, text: str, row: Row, tokens: Sequence[str]) -> dict[str, Any]:
-        request_type, request_confidence = self.request_type.best(row)
-        if request_type == REPORTING and request_confidence < SURE_REPORTING:
-            ranked = zip(self.request_type.probabilities(row), self.request_type.classes)
-            request_confidence, request_type = max((float(p), name) for p, name in ranked if name != REPORTING)
-        named = named_request_type(text)
-        if named and named != request_type:
-            request_type, request_confidence = named, NAMED_CONFIDENCE
+        request_type, request_confidence = self.request_type.best(text, row)
         urgency_probabilities = dict(zip(self.urgency.classes, map(float, self.urgency.probabilities(row))))
         categories = self.category.best(row)
         top = categories[0][0][:2]
