@@ -130,7 +130,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from bot.evaluation import benchmark_category
+    from bot.benchmark import benchmark_category
 
     report = benchmark_category(options.train, options.test)
     options.json.write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -18,6 +18,7 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import INTENT, TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
+from scipy.sparse import csr_matrix
 
 from bot.nlu import corpus
 from bot.nlu.component import ModelPart
@@ -78,8 +79,7 @@ class CategoryReader:
     leaves: dict[str, LinearReader]
 
     @classmethod
-    def fit(cls, vectorizer: Vectorizer, tokens: Sequence[Sequence[str]], codes: Sequence[str]) -> CategoryReader:
-        matrix = vectorizer.matrix(tokens)
+    def fit(cls, matrix: csr_matrix, codes: Sequence[str]) -> CategoryReader:
         first = LinearReader.fit(matrix, [code[:2] for code in codes], blend=True)
         members: dict[str, list[int]] = defaultdict(list)
         for number, code in enumerate(codes):
@@ -91,16 +91,20 @@ class CategoryReader:
         return cls(first, leaves)
 
     def best(self, row: Row, count: int = TOP_CATEGORIES) -> list[tuple[str, float]]:
-        """(leaf code, probability), best first: the best leaf of the likeliest first level always leads."""
+        """(leaf code, confidence), best first.
+
+        The best leaf of a first level stands for it and carries its probability, the one that can be checked and that decides
+        who gets the matter; a further leaf carries its own. So a doubtful message is answered with several first levels.
+        """
         firsts = self.first.probabilities(row)
         ranked: list[tuple[str, float]] = []
-        for number in np.argsort(-firsts)[:3]:
+        for number in np.argsort(-firsts)[:count]:
             leaves = self.leaves[self.first.classes[int(number)]]
             within = leaves.probabilities(row)
-            ranked += [(leaves.classes[int(i)], float(firsts[number] * within[i])) for i in np.argsort(-within)[:count]]
-        winner = max((leaf for leaf in ranked if leaf[0][:2] == ranked[0][0][:2]), key=lambda leaf: leaf[1])
-        rest = sorted((leaf for leaf in ranked if leaf != winner), key=lambda leaf: -leaf[1])
-        return [winner, *rest][:count]
+            order = np.argsort(-within)[:count]
+            ranked.append((leaves.classes[int(order[0])], float(firsts[number])))
+            ranked += [(leaves.classes[int(i)], float(firsts[number] * within[i])) for i in order[1:]]
+        return sorted(ranked, key=lambda leaf: -leaf[1])[:count]
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
@@ -123,19 +127,15 @@ class PetitionReader(ModelPart):
     def train(self, training_data: TrainingData) -> Resource:
         messages = corpus.texts_in(training_data)
         tokens = [tokens_of(message.get(TEXT)) for message in messages]
-        self.vectorizer = Vectorizer.fit(tokens)
+        self.vectorizer, matrix = Vectorizer.fit_matrix(tokens)
 
-        def labelled(key: str) -> tuple[list[list[str]], list[str]]:
+        def labelled(key: str) -> tuple[csr_matrix, list[str]]:
             chosen = [number for number, message in enumerate(messages) if message.get(key) is not None]
-            return [tokens[number] for number in chosen], [str(messages[number].get(key)) for number in chosen]
+            return matrix[chosen], [str(messages[number].get(key)) for number in chosen]
 
-        def fit(key: str) -> LinearReader:
-            texts, labels = labelled(key)
-            return LinearReader.fit(self.vectorizer.matrix(texts), labels)
-
-        self.intent, self.request_type = fit(INTENT), fit(corpus.REQUEST_TYPE)
-        self.urgency = fit(corpus.URGENCY)
-        self.category = CategoryReader.fit(self.vectorizer, *labelled(corpus.CATEGORY))
+        self.intent, self.request_type = LinearReader.fit(*labelled(INTENT)), LinearReader.fit(*labelled(corpus.REQUEST_TYPE))
+        self.urgency = LinearReader.fit(*labelled(corpus.URGENCY))
+        self.category = CategoryReader.fit(*labelled(corpus.CATEGORY))
         return self.persist()
 
     def process(self, messages: list[Message], tracker: DialogueStateTracker) -> list[Message]:
@@ -190,11 +190,11 @@ class PetitionReader(ModelPart):
             request_type, request_confidence = named, NAMED_CONFIDENCE
         urgency_probabilities = dict(zip(self.urgency.classes, map(float, self.urgency.probabilities(row))))
         categories = self.category.best(row)
-        top = categories[0][0][:2]
+        top, first_level_confidence = categories[0][0][:2], categories[0][1]
         return {
             "categories": [{"code": code, "confidence": round(confidence, 4)} for code, confidence in categories],
             "known": round(known_share(tokens, self.vectorizer), 3),
-            "first_level_confidence": round(float(self.category.first.probabilities(row)[self.category.first.classes.index(top)]), 4),
+            "first_level_confidence": round(first_level_confidence, 4),
             "request_type": {"name": request_type, "confidence": round(request_confidence, 4)},
             "urgency": judge_urgency(text, urgency_probabilities).as_dict(),
             "evidence": evidence_spans(text, tokens, self.vectorizer, self.category.first, row, top),
