@@ -75,12 +75,10 @@ def test_best_leaf_stands_for_its_first_level_and_doubt_lists_several() -> None:
     tokens = [tokens_of(text) for text in TEXTS]
     vectorizer, matrix = Vectorizer.fit_matrix(tokens)
     reader = CategoryReader.fit(matrix, CODES)
-    for text in (TEXTS[0], "路灯坏了，公交车也不来"):
-        row = vectorizer.row(tokens_of(text))
-        ranked = reader.best(row)
-        assert ranked[0][1] == pytest.approx(float(reader.first.probabilities(row).max()))
-        assert [confidence for _, confidence in ranked] == sorted((confidence for _, confidence in ranked), reverse=True)
-    assert {code[:2] for code, _ in ranked} == {"01", "04", "10"}
+    row = vectorizer.row(tokens_of("路灯坏了，公交车也不来"))
+    ranked = reader.best(row)
+    assert ranked[0][1] == pytest.approx(float(reader.first.probabilities(row).max()))
+    assert len(ranked) == 4 and {code[:2] for code, _ in ranked[:3]} == {"01", "04", "10"}
 
 
 def test_reader_of_few_texts_reads_features_it_never_saw() -> None:

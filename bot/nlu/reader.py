@@ -32,6 +32,8 @@ from bot.text import fold
 
 READING, DRAFT_READING = "reading", "draft_reading"
 TOP_CATEGORIES = 5
+# From here on other leaves of the same first level are likelier to be what is looked for than other first levels.
+SURE_FIRST_LEVEL = 0.9
 
 
 # Whoever opens with "我要投诉" has said what it is; only the very beginning counts, later the word is part of the story.
@@ -94,17 +96,20 @@ class CategoryReader:
         """(leaf code, confidence), best first.
 
         The best leaf of a first level stands for it and carries its probability, the one that can be checked and that decides
-        who gets the matter; a further leaf carries its own. So a doubtful message is answered with several first levels.
+        who gets the matter; a further leaf carries its own. While the first level is in doubt every entry is of another one.
         """
         firsts = self.first.probabilities(row)
-        ranked: list[tuple[str, float]] = []
+        leading: list[tuple[str, float]] = []
+        further: list[tuple[str, float]] = []
         for number in np.argsort(-firsts)[:count]:
             leaves = self.leaves[self.first.classes[int(number)]]
             within = leaves.probabilities(row)
             order = np.argsort(-within)[:count]
-            ranked.append((leaves.classes[int(order[0])], float(firsts[number])))
-            ranked += [(leaves.classes[int(i)], float(firsts[number] * within[i])) for i in order[1:]]
-        return sorted(ranked, key=lambda leaf: -leaf[1])[:count]
+            leading.append((leaves.classes[int(order[0])], float(firsts[number])))
+            further += [(leaves.classes[int(i)], float(firsts[number] * within[i])) for i in order[1:]]
+        if firsts.max() >= SURE_FIRST_LEVEL:
+            return sorted(leading + further, key=lambda leaf: -leaf[1])[:count]
+        return [*leading, *sorted(further, key=lambda leaf: -leaf[1])][:count]
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
