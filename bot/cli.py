@@ -135,7 +135,7 @@ def _benchmark(options: argparse.Namespace) -> None:
 
         report = benchmark_address(options.train, options.test, build_services(settings_from_environment()).gazetteer)
     else:
-        from bot.evaluation import benchmark_category
+        from bot.benchmark import benchmark_category
 
         report = benchmark_category(options.train, options.test)
     options.json.write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -1,37 +1,28 @@
-"""Measures: the serving model on labelled messages, and the category reader on given training and test files.
+"""Measures the serving model on labelled messages.
 
 Changes nothing. Reports carry ids, labels and offsets, never the text of a message.
 """
 from __future__ import annotations
 
+import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jieba
 import numpy as np
-from sklearn.metrics import f1_score, precision_recall_fscore_support
+from sklearn.metrics import f1_score
 
 from bot.assistant import Assistant
 from bot.batch import open_table
-from bot.nlu.features import MAX_CHARACTERS, Vectorizer, tokens_from_words, tokens_of, words_of
-from bot.nlu.linear import LinearReader
 from bot.parse import build_parse
 from bot.services import Services
-from bot.text import fold
 
 MAX_MISTAKES = 30
 ECE_BINS = 10
-# A stop word of the tokenised texts: in at least this share (and number) of raw texts, and ten times rarer among the words.
-MIN_STOP_SHARE, MIN_STOP_TEXTS, STOP_RATIO = 0.002, 5, 0.1
+RANDOM_SPANS = 5
 Span = tuple[int, int]
-
-
-# -- evaluate -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -42,7 +33,7 @@ class Judged:
     gold: Mapping[str, Any]
     text: str
     parse: Mapping[str, Any]
-    confidence: float  # of the first-level category
+    deletion: bool | None  # the first evidence carries more than random spans do; None where the text is one span
 
     def labels(self, task: str) -> list[Any]:
         """Every label given by anybody; each of them is right. Empty: this row has none for the task."""
@@ -68,7 +59,9 @@ def evaluate_file(gold: Path, assistant: Assistant, services: Services) -> dict[
     mistakes: dict[str, list[dict[str, Any]]] = {}
     for task, predict in _LABEL_TASKS.items():
         report.update(_score_labels(rows, task, predict, mistakes))
-    report["category_ece"] = _category_ece(rows)
+    report.update(_score_category_ranks(rows))
+    told = [row.deletion for row in rows if row.deletion is not None]
+    report["evidence_deletion"] = _share(sum(told), len(told))
     report.update(_score_emergencies(rows))
     report.update(_score_places(rows, mistakes))
     report["mistakes"] = {task: found[:MAX_MISTAKES] for task, found in mistakes.items()}
@@ -78,7 +71,27 @@ def evaluate_file(gold: Path, assistant: Assistant, services: Services) -> dict[
 def _judge(name: str, gold: Mapping[str, Any], assistant: Assistant, services: Services) -> Judged:
     data = assistant.parse(gold["text"])
     parse = build_parse(gold["text"], data, assistant.serving_model(), services.catalogue, services.gazetteer)
-    return Judged(name, gold, gold["text"], parse, float(data["reading"]["first_level_confidence"]))
+    return Judged(name, gold, gold["text"], parse, _evidence_carries(parse, data["reading"], assistant, random.Random(name)))
+
+
+def _evidence_carries(parse: Mapping[str, Any], reading: Mapping[str, Any], assistant: Assistant, chance: random.Random) -> bool | None:
+    """Whether the message is taken less surely for its first-level category without the first evidence than, in the mean,
+    without random spans of that length. No evidence carries nothing; None where there is no other span to compare with."""
+    text = parse["text"]
+    if not parse["evidence"]:
+        return False
+    start, end = parse["evidence"][0]["start"], parse["evidence"][0]["end"]
+    others = [at for at in range(len(text) - (end - start) + 1) if at >= end or at + end - start <= start]
+    if not others:
+        return None
+    top = reading["categories"][0]["code"][:2]
+
+    def without(at: int) -> float:
+        read = assistant.parse(text[:at] + text[at + end - start :])["reading"]["categories"]
+        return max((float(leaf["confidence"]) for leaf in read if leaf["code"][:2] == top), default=0.0)
+
+    drawn = chance.sample(others, min(RANDOM_SPANS, len(others)))
+    return without(start) < sum(map(without, drawn)) / len(drawn)
 
 
 def _district(row: Judged) -> str | None:
@@ -118,10 +131,15 @@ def _score_labels(
     return scores
 
 
-def _category_ece(rows: Sequence[Judged]) -> float | None:
+def _score_category_ranks(rows: Sequence[Judged]) -> dict[str, float | None]:
+    """What the first three entries hold, and how far the confidence of the first is from being right about the first level."""
     labelled = [row for row in rows if row.labels("category")]
-    right = [_LABEL_TASKS["category"](row) in row.labels("category") for row in labelled]
-    return calibration_error([row.confidence for row in labelled], right) if labelled else None
+    found = [[entry["path"][0] in row.labels("category") for entry in row.parse["categories"]] for row in labelled]
+    confidences = [float(row.parse["categories"][0]["confidence"]) for row in labelled]
+    return {
+        "category_top3_accuracy": _share(sum(any(right[:3]) for right in found), len(found)),
+        "category_ece": calibration_error(confidences, [right[0] for right in found]) if found else None,
+    }
 
 
 def _score_emergencies(rows: Sequence[Judged]) -> dict[str, float | None]:
@@ -217,127 +235,3 @@ def calibration_error(confidences: Sequence[float], right: Sequence[bool]) -> fl
     bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     gaps = [abs(confidence[bins == n].sum() - correct[bins == n].sum()) for n in range(ECE_BINS)]
     return round(float(sum(gaps) / len(confidence)), 4)
-
-
-# -- benchmark ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One row of a training or test file, as words of our own tokeniser; `text` is None for a row that came as words."""
-
-    label: str
-    words: list[str]
-    text: str | None
-
-
-def benchmark_category(train: Sequence[Path], test: Path) -> dict[str, Any]:
-    """Fit the category reader on `train` and score it on `test`: csv files with the columns `text,label` or `tokens,label`.
-
-    Times are per text and include tokenising. Raises ValueError when a file cannot be used.
-    """
-    jieba.initialize()
-    started = time.perf_counter()
-    examples = [example for path in train for example in _read_labelled(path)]
-    space = WordSpace.of(examples)
-    pool: dict[str, str] = {}  # one string for equal tokens: a tenth of the memory
-    documents = [[pool.setdefault(token, token) for token in space.tokens(example)] for example in examples]
-    vectorizer = Vectorizer.fit(documents)
-    reader = LinearReader.fit(vectorizer.matrix(documents), [example.label for example in examples])
-    train_seconds = time.perf_counter() - started
-    truth, predicted, confidences, seconds = [], [], [], []
-    for label, read in _unread_rows(test):
-        started = time.perf_counter()
-        name, confidence = reader.best(vectorizer.row(space.tokens(read())))
-        seconds.append(time.perf_counter() - started)
-        truth.append(label)
-        predicted.append(name)
-        confidences.append(confidence)
-    return {
-        **_class_scores(truth, predicted),
-        "ece": calibration_error(confidences, [t == p for t, p in zip(truth, predicted, strict=True)]),
-        "train_seconds": round(train_seconds, 2),
-        "predict_ms_p50": round(float(np.percentile(seconds, 50)) * 1000, 3),
-        "predict_ms_p99": round(float(np.percentile(seconds, 99)) * 1000, 3),
-        "rows": len(truth),
-        "train_rows": len(examples),
-    }
-
-
-def _class_scores(truth: Sequence[str], predicted: Sequence[str]) -> dict[str, Any]:
-    """Macro-F1 over the classes of the test file, as scikit-learn computes it for them."""
-    names = sorted(set(truth))
-    columns = precision_recall_fscore_support(truth, predicted, labels=names, zero_division=0)
-    per_class = {
-        name: {"precision": round(float(p), 4), "recall": round(float(r), 4), "f1": round(float(f), 4), "support": int(n)}
-        for name, p, r, f, n in zip(names, *columns, strict=True)
-    }
-    return {
-        "macro_f1": round(float(np.mean(columns[2])), 4),
-        "accuracy": round(float(np.mean([t == p for t, p in zip(truth, predicted, strict=True)])), 4),
-        "per_class": per_class,
-    }
-
-
-def _read_labelled(path: Path) -> list[Labelled]:
-    return [read() for _, read in _unread_rows(path)]
-
-
-def _unread_rows(path: Path) -> list[tuple[str, Callable[[], Labelled]]]:
-    """(label, what tokenises the row) of every row: tokenising belongs to the time of a prediction."""
-    table = open_table(path)
-    text, tokens, label = table.key("text"), table.key("tokens"), table.key("label")
-    if label is None or (text is None and tokens is None):
-        raise ValueError(f"{path.name} needs the columns text,label or tokens,label")
-    rows: list[tuple[str, Callable[[], Labelled]]] = []
-    for number, row in table.open_rows():
-        given, name = str(row[text or tokens or ""] or ""), str(row[label] or "").strip()
-        if not name:
-            raise ValueError(f"{path.name} row {number} has no label")
-        rows.append((name, partial(_from_text if text else _from_tokens, given, name)))
-    if not rows:
-        raise ValueError(f"{path.name} has no rows")
-    return rows
-
-
-def _from_text(text: str, label: str) -> Labelled:
-    return Labelled(label, words_of(fold(text[:MAX_CHARACTERS])), text)
-
-
-def _from_tokens(tokens: str, label: str) -> Labelled:
-    """Somebody else's words, cut once more by our dictionary, so that both kinds of file use one vocabulary."""
-    return Labelled(label, words_of(fold(tokens[: 2 * MAX_CHARACTERS])), None)
-
-
-@dataclass(frozen=True)
-class WordSpace:
-    """One token space for raw texts and for texts that came as words.
-
-    Published word lists lack stop words. Where training texts come as words, raw texts lose the same stop words before
-    anything is made of them: what is frequent in raw texts and rare among the words of texts with the same labels.
-    """
-
-    mixed: bool
-    stop_words: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, examples: Sequence[Labelled]) -> WordSpace:
-        raw = [example for example in examples if example.text is not None]
-        given = [example for example in examples if example.text is None]
-        shared = {example.label for example in raw} & {example.label for example in given}
-        in_raw, raw_count = _document_shares([example.words for example in raw if example.label in shared])
-        in_given, _ = _document_shares([example.words for example in given if example.label in shared])
-        least = max(MIN_STOP_SHARE, MIN_STOP_TEXTS / raw_count) if raw_count else 1.0
-        stop = (word for word, share in in_raw.items() if share >= least and in_given.get(word, 0.0) < STOP_RATIO * share)
-        return cls(bool(given), frozenset(stop))
-
-    def tokens(self, example: Labelled) -> list[str]:
-        if not self.mixed and example.text is not None:
-            return tokens_of(example.text)
-        return tokens_from_words([word for word in example.words if word not in self.stop_words])
-
-
-def _document_shares(documents: Sequence[Sequence[str]]) -> tuple[dict[str, float], int]:
-    """Word → share of the documents it occurs in, and how many documents there are."""
-    counts = Counter(word for words in documents for word in set(words))
-    return {word: count / len(documents) for word, count in counts.items()}, len(documents)

@@ -17,8 +17,8 @@ from argon2 import PasswordHasher
 from openpyxl import Workbook, load_workbook
 
 from bot.batch import FLAT_COLUMNS, classify_file
+from bot.benchmark import benchmark_category
 from bot.embedded import EmbeddedAssistant
-from bot.evaluation import benchmark_category
 from bot.models import archive_path, register_model
 from bot.petition import Petition
 from bot.services import Services, build_services

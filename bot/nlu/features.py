@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 
 from bot.text import fold
 
-FIRST_WORDS = 15
+FIRST_WORDS, VERY_FIRST_WORDS = 15, 6
 # Kind marks of feature tokens; character n-grams carry none. Control characters cannot occur in a folded word.
 WORD_MARK, PAIR_MARK, FIRST_MARK = "\x01", "\x02", "\x03"
 # Characters past this add time and noise, not meaning: the matter has been named by then.
@@ -39,11 +39,15 @@ def words_of(text: str) -> list[str]:
     return [word for word in jieba.cut(_DIGITS.sub("0", text), HMM=False) if _WORD.match(word)]
 
 
+def characters_of(text: str) -> str:
+    """What the character n-grams of an already folded text are taken from: no blanks, no noise, marks kept."""
+    return _NOISE.sub("", _DIGITS.sub("0", text))
+
+
 def tokens_of(text: str) -> list[str]:
     """Feature tokens of a raw text: marked words, word pairs and first words, then bare character n-grams."""
     folded = fold(text[:MAX_CHARACTERS])
-    words = words_of(folded)
-    return tokens_from_words(words, _NOISE.sub("", _DIGITS.sub("0", folded)))
+    return tokens_from_words(words_of(folded), characters_of(folded))
 
 
 def tokens_from_words(words: Sequence[str], joined: str | None = None) -> list[str]:
@@ -52,9 +56,19 @@ def tokens_from_words(words: Sequence[str], joined: str | None = None) -> list[s
     tokens = [WORD_MARK + word for word in words]
     tokens += [f"{PAIR_MARK}{first}{PAIR_MARK}{second}" for first, second in zip(words, words[1:])]
     tokens += [FIRST_MARK + word for word in words[:FIRST_WORDS]]
-    for size in (1, 2, 3):
-        tokens += [characters[i : i + size] for i in range(len(characters) - size + 1)]
-    return tokens
+    return tokens + _grams(characters)
+
+
+def opening_tokens(tokens: Sequence[str]) -> list[str]:
+    """Feature tokens of the opening alone, from the tokens of a whole text: the very first words count twice."""
+    words = [token[1:] for token in tokens if token[0] == FIRST_MARK]
+    marked = [WORD_MARK + word for word in words] + [FIRST_MARK + word for word in words[:VERY_FIRST_WORDS]]
+    pairs = [f"{PAIR_MARK}{first}{PAIR_MARK}{second}" for first, second in zip(words, words[1:])]
+    return marked + pairs + _grams("".join(words))
+
+
+def _grams(characters: str) -> list[str]:
+    return [characters[i : i + size] for size in (1, 2, 3) for i in range(len(characters) - size + 1)]
 
 
 @dataclass(frozen=True)
@@ -66,31 +80,49 @@ class Vectorizer:
 
     @classmethod
     def fit(cls, documents: Iterable[Sequence[str]], *, min_documents: int = 2) -> Vectorizer:
-        frequency: Counter[str] = Counter()
-        total = 0
-        for tokens in documents:
-            total += 1
-            frequency.update(set(tokens))
-        kept = sorted(token for token, count in frequency.items() if count >= min_documents)
-        counts = np.array([frequency[token] for token in kept], dtype=np.float32)
-        idf = (np.log((1.0 + total) / (1.0 + counts)) + 1.0).astype(np.float32)
-        return cls({token: number for number, token in enumerate(kept)}, idf)
+        return cls.fit_matrix(documents, min_documents=min_documents)[0]
+
+    @classmethod
+    def fit_matrix(cls, documents: Iterable[Sequence[str]], *, min_documents: int = 2) -> tuple[Vectorizer, csr_matrix]:
+        """The vectorizer and matrix() of the same documents, counted once."""
+        seen: defaultdict[str, int] = defaultdict()
+        seen.default_factory = seen.__len__
+        counted = [
+            np.unique(np.fromiter(map(seen.__getitem__, tokens), np.int32, len(tokens)), return_counts=True) for tokens in documents
+        ]
+        found = np.concatenate([numbers for numbers, _ in counted]) if counted else np.empty(0, np.int32)
+        frequency = np.bincount(found, minlength=len(seen))
+        kept = sorted(token for token, number in seen.items() if frequency[number] >= min_documents)
+        old = np.fromiter((seen[token] for token in kept), np.int32, len(kept))
+        idf = (np.log((1.0 + len(counted)) / (1.0 + frequency[old].astype(np.float32))) + 1.0).astype(np.float32)
+        new = np.full(len(seen), -1, np.int32)
+        new[old] = np.arange(len(kept), dtype=np.int32)
+        vectorizer = cls({token: number for number, token in enumerate(kept)}, idf)
+        return vectorizer, _stack([vectorizer._weigh(new[numbers], counts) for numbers, counts in counted], len(kept))
+
+    def _weigh(self, numbers: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]) -> Row:
+        """Column numbers in order and L2-normalised weights; tokens that are not in the vocabulary have the number -1."""
+        known = numbers >= 0
+        numbers, counted = numbers[known], counts[known].astype(np.float32)
+        if not len(numbers):
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+        order = np.argsort(numbers)
+        numbers = numbers[order]
+        weights = (1.0 + np.log(counted[order])) * self.idf[numbers]
+        return numbers, (weights / np.sqrt((weights**2).sum())).astype(np.float32)
 
     def row(self, tokens: Sequence[str]) -> Row:
         """Column numbers and L2-normalised weights of one text."""
         counts = Counter(tokens)
-        known = [(number, count) for token, count in counts.items() if (number := self.vocabulary.get(token)) is not None]
-        if not known:
-            return np.empty(0, np.int32), np.empty(0, np.float32)
-        known.sort()
-        numbers = np.fromiter((number for number, _ in known), np.int32, len(known))
-        counted = np.fromiter((count for _, count in known), np.float32, len(known))
-        weights = (1.0 + np.log(counted)) * self.idf[numbers]
-        return numbers, (weights / np.sqrt((weights**2).sum())).astype(np.float32)
+        numbers = np.fromiter((self.vocabulary.get(token, -1) for token in counts), np.int32, len(counts))
+        return self._weigh(numbers, np.fromiter(counts.values(), np.int64, len(counts)))
 
     def matrix(self, documents: Sequence[Sequence[str]]) -> csr_matrix:
-        rows = [self.row(tokens) for tokens in documents]
-        indptr = np.cumsum([0, *(len(numbers) for numbers, _ in rows)])
-        indices = np.concatenate([numbers for numbers, _ in rows]) if rows else np.empty(0, np.int32)
-        data = np.concatenate([weights for _, weights in rows]) if rows else np.empty(0, np.float32)
-        return csr_matrix((data, indices, indptr), shape=(len(rows), len(self.vocabulary)))
+        return _stack([self.row(tokens) for tokens in documents], len(self.vocabulary))
+
+
+def _stack(rows: Sequence[Row], width: int) -> csr_matrix:
+    indptr = np.cumsum([0, *(len(numbers) for numbers, _ in rows)])
+    indices = np.concatenate([numbers for numbers, _ in rows]) if rows else np.empty(0, np.int32)
+    data = np.concatenate([weights for _, weights in rows]) if rows else np.empty(0, np.float32)
+    return csr_matrix((data, indices, indptr), shape=(len(rows), width))

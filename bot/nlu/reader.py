@@ -17,6 +17,7 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import INTENT, TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
+from scipy.sparse import csr_matrix
 
 from bot.nlu import corpus
 from bot.nlu.component import ModelPart
@@ -30,6 +31,8 @@ from bot.nlu.urgency import judge_urgency
 
 READING, DRAFT_READING = "reading", "draft_reading"
 TOP_CATEGORIES = 5
+# From here on other leaves of the same first level are likelier to be what is looked for than other first levels.
+SURE_FIRST_LEVEL = 0.9
 
 
 
@@ -47,8 +50,7 @@ class CategoryReader:
     leaves: dict[str, LinearReader]
 
     @classmethod
-    def fit(cls, vectorizer: Vectorizer, tokens: Sequence[Sequence[str]], codes: Sequence[str]) -> CategoryReader:
-        matrix = vectorizer.matrix(tokens)
+    def fit(cls, matrix: csr_matrix, codes: Sequence[str]) -> CategoryReader:
         first = LinearReader.fit(matrix, [code[:2] for code in codes], blend=True)
         members: dict[str, list[int]] = defaultdict(list)
         for number, code in enumerate(codes):
@@ -60,16 +62,23 @@ class CategoryReader:
         return cls(first, leaves)
 
     def best(self, row: Row, count: int = TOP_CATEGORIES) -> list[tuple[str, float]]:
-        """(leaf code, probability), best first: the best leaf of the likeliest first level always leads."""
+        """(leaf code, confidence), best first.
+
+        The best leaf of a first level stands for it and carries its probability, the one that can be checked and that decides
+        who gets the matter; a further leaf carries its own. While the first level is in doubt every entry is of another one.
+        """
         firsts = self.first.probabilities(row)
-        ranked: list[tuple[str, float]] = []
-        for number in np.argsort(-firsts)[:3]:
+        leading: list[tuple[str, float]] = []
+        further: list[tuple[str, float]] = []
+        for number in np.argsort(-firsts)[:count]:
             leaves = self.leaves[self.first.classes[int(number)]]
             within = leaves.probabilities(row)
-            ranked += [(leaves.classes[int(i)], float(firsts[number] * within[i])) for i in np.argsort(-within)[:count]]
-        winner = max((leaf for leaf in ranked if leaf[0][:2] == ranked[0][0][:2]), key=lambda leaf: leaf[1])
-        rest = sorted((leaf for leaf in ranked if leaf != winner), key=lambda leaf: -leaf[1])
-        return [winner, *rest][:count]
+            order = np.argsort(-within)[:count]
+            leading.append((leaves.classes[int(order[0])], float(firsts[number])))
+            further += [(leaves.classes[int(i)], float(firsts[number] * within[i])) for i in order[1:]]
+        if firsts.max() >= SURE_FIRST_LEVEL:
+            return sorted(leading + further, key=lambda leaf: -leaf[1])[:count]
+        return [*leading, *sorted(further, key=lambda leaf: -leaf[1])][:count]
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
@@ -92,21 +101,17 @@ class PetitionReader(ModelPart):
     def train(self, training_data: TrainingData) -> Resource:
         messages = corpus.texts_in(training_data)
         tokens = [tokens_of(message.get(TEXT)) for message in messages]
-        self.vectorizer = Vectorizer.fit(tokens)
+        self.vectorizer, matrix = Vectorizer.fit_matrix(tokens)
 
-        def labelled(key: str) -> tuple[list[list[str]], list[str]]:
+        def labelled(key: str) -> tuple[csr_matrix, list[str]]:
             chosen = [number for number, message in enumerate(messages) if message.get(key) is not None]
-            return [tokens[number] for number in chosen], [str(messages[number].get(key)) for number in chosen]
+            return matrix[chosen], [str(messages[number].get(key)) for number in chosen]
 
-        def fit(key: str) -> LinearReader:
-            texts, labels = labelled(key)
-            return LinearReader.fit(self.vectorizer.matrix(texts), labels)
-
-        self.intent, self.urgency = fit(INTENT), fit(corpus.URGENCY)
+        self.intent, self.urgency = LinearReader.fit(*labelled(INTENT)), LinearReader.fit(*labelled(corpus.URGENCY))
         typed, types = labelled(corpus.REQUEST_TYPE)
         said = [message.get(TEXT) for message in messages if message.get(corpus.REQUEST_TYPE) is not None]
-        self.request_type = RequestTypeReader.fit(self.vectorizer.matrix(typed), said, types)
-        self.category = CategoryReader.fit(self.vectorizer, *labelled(corpus.CATEGORY))
+        self.request_type = RequestTypeReader.fit(typed, said, types)
+        self.category = CategoryReader.fit(*labelled(corpus.CATEGORY))
         return self.persist()
 
     def process(self, messages: list[Message], tracker: DialogueStateTracker) -> list[Message]:
@@ -147,14 +152,20 @@ class PetitionReader(ModelPart):
 
     def _read(self, text: str, row: Row, tokens: Sequence[str]) -> dict[str, Any]:
         request_type, request_confidence = self.request_type.best(text, row)
-        urgency_probabilities = dict(zip(self.urgency.classes, map(float, self.urgency.probabilities(row))))
         categories = self.category.best(row)
-        top = categories[0][0][:2]
+        top, first_level_confidence = categories[0][0][:2], categories[0][1]
         return {
             "categories": [{"code": code, "confidence": round(confidence, 4)} for code, confidence in categories],
             "known": round(known_share(tokens, self.vectorizer), 3),
-            "first_level_confidence": round(float(self.category.first.probabilities(row)[self.category.first.classes.index(top)]), 4),
+            "first_level_confidence": round(first_level_confidence, 4),
             "request_type": {"name": request_type, "confidence": round(request_confidence, 4)},
-            "urgency": judge_urgency(text, urgency_probabilities).as_dict(),
+            "urgency": judge_urgency(text, self._urgency(row), self._read_urgency).as_dict(),
             "evidence": evidence_spans(text, tokens, self.vectorizer, self.category.first, row, top),
         }
+
+    def _urgency(self, row: Row) -> dict[str, float]:
+        """Probability by level."""
+        return dict(zip(self.urgency.classes, map(float, self.urgency.probabilities(row)), strict=True))
+
+    def _read_urgency(self, sentence: str) -> dict[str, float]:
+        return self._urgency(self.vectorizer.row(tokens_of(sentence)))
