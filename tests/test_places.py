@@ -1,6 +1,7 @@
 """Place mentions: mended spans, what is no scene, each place once, and which one people are sent to."""
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from bot.nlu.corpus import CorpusError, read_places
 from bot.nlu.place_spans import Span, main_features, tidy, title_end, without_repeats
 from bot.petition import main_span
 
-DIVISIONS = {"桐乡市", "江苏省", "泗洪县"}
+DIVISIONS = re.compile("桐乡市|湖南省|邵阳市|隆回县")
 
 
 def _tidied(text: str, *pieces: str) -> list[str]:
@@ -18,7 +19,8 @@ def _tidied(text: str, *pieces: str) -> list[str]:
     for piece in pieces:
         start = text.index(piece, spans[-1][1] if spans else 0)
         spans.append((start, start + len(piece)))
-    return [text[slice(*span)] for span in tidy(text, spans, DIVISIONS.__contains__)]
+    words = [match.span() for match in re.finditer("煤业|学生|.", text)]
+    return [text[slice(*span)] for span in tidy(text, spans, words, [match.span() for match in DIVISIONS.finditer(text)])]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,9 @@ def _tidied(text: str, *pieces: str) -> list[str]:
         ("红星路与光明路交界处的白马河发臭", ["红星路与光明路交界处"], ["红星路与光明路交界处的白马河"]),
         ("桃源小区附近有人放炮", ["桃源小区附近"], ["桃源小区"]),
         ("芝罘区 毓璜顶街道停水", ["芝罘区", "毓璜顶街道"], ["芝罘区 毓璜顶街道"]),
+        ("湖南省邵阳市隆回县田庄村没路灯", ["邵阳市隆回县田庄村"], ["湖南省邵阳市隆回县田庄村"]),
+        ("投诉丰华煤业放炮", ["丰华煤"], ["丰华煤业"]),
+        ("桐乡市医学院学生宿舍漏水", ["桐乡市医学院学"], ["桐乡市医学院"]),
         ("编号2017-10-216的标", ["2017-10-216"], []),
     ],
 )

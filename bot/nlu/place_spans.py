@@ -6,7 +6,7 @@ no home town, no company that is only named. All spans are (start, end) into one
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 Span = tuple[int, int]
 
@@ -20,18 +20,21 @@ _LEAD = re.compile(
     r"经过|途经|贯穿|开往|通往|前往|问政|然而|而且?|自从?|就|把|将|使|原(?=.{4}))(?=.{2})|"
     r"[^，。]{0,8}(?:政府|领导|部门|局)(?:帮助|协调|督促|尽快|出面)*(?:解决|处理|落实|整治))+"
 )
-# A span that ran on: what follows one of these is another place or no place.
-_BREAK = re.compile(
-    r"[，。！？；;：、]|紧邻|紧靠|紧挨|毗邻|邻近|途经|开往|通往(?!.*的)|前往|以及|(?<=..)及(?=...)|设立|成立|增设|严重|存在|发生|占用|进行|封路|环境|治理(?!段)|整治|改造工程|等(?=小区|地|路段)"
+# A span that ran on: behind the one stands another place, behind the other none.
+_NEXT = r"[，。！？；：、]|紧邻|紧靠|紧挨|毗邻|邻近|途经|开往|通往(?!.*的)|前往|以及|(?<=..)及(?=...)|等(?=小区|地|路段)"
+_DONE = (
+    r"设立|成立|增设|增建|安排|取缔|违规|拖欠|拆迁(?!安置|区|小区|办)|严重|存在|发生|占用|进行|封路|环境|治理(?!段)|整治|改造工程"
 )
+_BREAK = re.compile(f"(?P<next>{_NEXT})|(?P<done>{_DONE})")
 _NUMBER = r"[0-9a-z一二三四五六七八九十百甲乙丙丁]{1,5}"
 _BEHIND = r"(?:[旁背对后前]面?边?|楼[下上]|门口|附近|边上|交[接叉汇界]处|之间|中间|里面|外面|围墙外)"
-_SITE = r"(?:[^，。！？；：、的了有在被是\s]{0,5}?(?:工地|大?[河桥湖渠溪沟塘港]|水库|支流|河道|河段|公园|绿[地化]带?|空地|便道|小路|[巷胡][子同]?|停车场|公交站|垃圾[站场桶]|厕所|菜场|市场|楼))"
+_SITE = r"(?:[^，。！？；：、的了有在被是\s]{0,5}?(?:工地|大?[河湖渠溪沟塘港]|大?桥(?:底?下|头|面)?|水库|支流|河道|河段|公园|绿[地化]带?|空地|便道|小路|[巷胡][子同]?|停车场|公交站|垃圾[站场桶]|厕所|菜场|市场|楼|[小中]学|学校|医院|幼儿园|广场|厂|店))"
 _TAIL = re.compile(
     rf"(?:附?第?{_NUMBER}(?:号楼|单元|[组栋幢座号室楼层期区队#](?:楼(?![道上下顶梯])|院|房间)?))+|(?<=[栋幢元楼])\d{{3,4}}|小区|[东南西北正后侧]?门(?:口|前|外)?|(?<=村)(?:村部|村委会)|路段|路口|河?段(?=[，。、的有])|"
-    rf"(?:的?{_BEHIND}的?|的){_SITE}(?=[，。！？；：、\s（(]|[\u4e00-\u9fff])|工地|旁边?(?=的)"
+    rf"(?:的?{_BEHIND}的?|的)(?!内河|河){_SITE}(?=[，。！？；：、\s（(]|[\u4e00-\u9fff])|(?:工程|项目)?工地(?:[东南西北一]侧)?|[东南西北一]侧|(?<=村)[\u4e00-\u9fff]{{1,3}}组(?!织|长|干|委)|居民楼|教学楼|宿舍楼?|家属[区院]|会议室|派出所|旁边?(?=的)"
 )
-_STRIP = re.compile(r"(?<=..)(?:附近|周边|周围|一带|沿线|这[里边]|那[里边]|[内里]|(?<=[站口村桥店])处|(?<=[^0-9a-z])\d{1,2})$")
+_STRIP = re.compile(r"(?<=..)(?:附近|周边|周围|一带|沿线|(?<=[河溪港渠])(?:内河|河道|河水|水系)|这[里边]|那[里边]|[内里]|(?<=[站口村桥店])处|(?<=[^0-9a-z])\d{1,2})$")
+_PLACE_END = re.compile(r"[路街巷弄道桥村组屯湾镇乡县市区州楼栋幢号室园苑府里庄院城厦场店馆所站校河湖江渠塘库港厂寺庙]$")
 _OPEN_TAIL = re.compile(r"(?:[^（()）]{1,30})[)）]")
 _GENERIC = re.compile(
     r"(?:我们?|咱们?|本|该|此|这个?|那个?|某|贵|全|整个)?(?:小区|村|镇|县|市|区|乡|街道|社区|公司|学校|医院|单位|家|楼|路段?|河道?|工地|物业|楼[上下]|地下(?:室|车库)|停车场|项目|大桥|水库|居民楼|内河|村委会?|派出所|门口|附近)"
@@ -53,11 +56,47 @@ def title_end(text: str) -> int:
     return match.end() if match and 4 < match.end() <= MAX_TITLE and len(text) > match.end() + 20 else 0
 
 
-def tidy(text: str, spans: Iterable[Span], is_division: Callable[[str], bool]) -> list[Span]:
-    """Mended spans of a folded text, without what is no scene, each place once, in order of the text."""
-    mended = [piece for span in join_over_blanks(text, list(spans)) for piece in _mend(text, *span)]
-    named = [span for span in _disjoint(mended) if not _is_nothing(text[slice(*span)])]
-    return without_repeats(text, _scenes(text, named, is_division))
+def tidy(text: str, spans: Iterable[Span], words: Iterable[Span], divisions: Iterable[Span]) -> list[Span]:
+    """Mended spans of a folded text, without what is no scene, each place once, in order of the text.
+
+    `words` are the spans of its words, `divisions` those of the provinces, cities and counties it names.
+    """
+    words, divisions = list(words), list(divisions)
+    whole = (_on_word_borders(text, *span, words) for span in join_over_blanks(text, list(spans)))
+    mended = [piece for span in whole for piece in _mend(text, *span)]
+    named = [span for span in _disjoint(_under_divisions(span, divisions) for span in mended) if not _is_nothing(text[slice(*span)])]
+    return without_repeats(text, _scenes(text, named, divisions))
+
+
+def _on_word_borders(text: str, start: int, end: int, words: Sequence[Span]) -> Span:
+    """A span that cuts a word takes the whole of it; at its end only where it would not stop at a place word without it."""
+    for first, last in words:
+        if first < start < last:
+            start = first
+        if first < end < last and first > start:
+            if _PLACE_END.search(text, first, last):
+                end = last
+            elif not _PLACE_END.search(text, start, end):
+                end = first if _PLACE_END.search(text, start, first) else last
+    return start, end
+
+
+def _under_divisions(span: Span, divisions: Sequence[Span]) -> Span:
+    """With the provinces, cities and counties that stand right before it: "湖南省" + "邵阳市隆回县田庄村"."""
+    start, end = span
+    for first, last in reversed(divisions):
+        if last == start:
+            start = first
+    return start, end
+
+
+def is_division(span: Span, divisions: Iterable[Span]) -> bool:
+    """Whether a span names a province, city or county and nothing more."""
+    start, end = span
+    for first, last in divisions:
+        if first == start:
+            start = last
+    return start == end
 
 
 def join_over_blanks(text: str, spans: Sequence[Span]) -> list[Span]:
@@ -81,12 +120,12 @@ def trim(text: str, start: int, end: int) -> Span:
 def _mend(text: str, start: int, end: int) -> list[Span]:
     end = _closed(text, start, end)
     pieces: list[Span] = []
-    begin = start
+    begin, told = start, False
     for match in _BREAK.finditer(text, start, end):
         if not re.search(r"[（(][^）)]*$", text[begin : match.start()]):  # a bracket holds its own
-            pieces.append((begin, match.start()))
-            begin = match.end()
-    pieces.append((begin, end))
+            pieces += [] if told else [(begin, match.start())]
+            begin, told = match.end(), match.lastgroup == "done"
+    pieces += [] if told else [(begin, end)]
     trimmed = (trim(text, *_led(text, *_bracketed(text, *trim(text, *piece)))) for piece in pieces if piece[1] - piece[0] >= 2)
     return [_shortened(text, *_extended(text, *piece)) for piece in trimmed]
 
@@ -139,10 +178,10 @@ def _is_nothing(piece: str) -> bool:
     return bool(_GENERIC.fullmatch(piece)) or not _HAN.search(piece)
 
 
-def _scenes(text: str, spans: Sequence[Span], is_division: Callable[[str], bool]) -> list[Span]:
+def _scenes(text: str, spans: Sequence[Span], divisions: Sequence[Span]) -> list[Span]:
     """Without addressed offices, home towns and companies in passing; a title's or an only place stays."""
     title = title_end(text)
-    bare = {span for span in spans if is_division(text[slice(*span)])}
+    bare = {span for span in spans if is_division(span, divisions)}
     kept = [span for span in spans if not _is_aside(text, *span, bare=span in bare)]
     precise = [span for span in kept if span not in bare and not _is_body(text, *span)]
     if precise:
