@@ -12,6 +12,8 @@ Span = tuple[int, int]
 
 # A title is a first sentence of at most so many characters; web petitions have one, and it names the scene.
 MAX_TITLE = 45
+# So many characters behind the divisions make a name of its own: 天心区丽发新城 is 长沙市丽发新城.
+MIN_CORE = 4
 
 _EDGE = re.compile(r"^[\s，。！？；：、,.!?;:~～“”\"'）)的]+|[\s，。！？；：、,.!?;:~～“\"'（(的]+$")
 _LEAD = re.compile(
@@ -23,30 +25,40 @@ _LEAD = re.compile(
 # A span that ran on: behind the one stands another place, behind the other none.
 _NEXT = r"[，。！？；：、]|紧邻|紧靠|紧挨|毗邻|邻近|途经|开往|通往(?!.*的)|前往|以及|(?<=..)及(?=...)|等(?=小区|地|路段)"
 _DONE = (
-    r"设立|成立|增设|增建|安排|取缔|违规|拖欠|拆迁(?!安置|区|小区|办)|严重|存在|发生|占用|进行|封路|环境|治理(?!段)|整治|改造工程"
+    r"无证|拒绝|迟迟|擅自|非法|设立|成立|增设|增建|安排|取缔|违规|拖欠|拆迁(?!安置|区|小区|办)|严重|存在|发生|占用|进行|封路|环境|治理(?!段)|整治|改造工程"
 )
 _BREAK = re.compile(f"(?P<next>{_NEXT})|(?P<done>{_DONE})")
 _NUMBER = r"[0-9a-z一二三四五六七八九十百甲乙丙丁]{1,5}"
 _BEHIND = r"(?:[旁背对后前]面?边?|楼[下上]|门口|附近|边上|交[接叉汇界]处|之间|中间|里面|外面|围墙外)"
-_SITE = r"(?:[^，。！？；：、的了有在被是\s]{0,5}?(?:工地|大?[河湖渠溪沟塘港]|大?桥(?:底?下|头|面)?|水库|支流|河道|河段|公园|绿[地化]带?|空地|便道|小路|[巷胡][子同]?|停车场|公交站|垃圾[站场桶]|厕所|菜场|市场|楼|[小中]学|学校|医院|幼儿园|广场|厂|店))"
-_TAIL = re.compile(
-    rf"(?:附?第?{_NUMBER}(?:号楼|单元|[组栋幢座号室楼层期区队#](?:楼(?![道上下顶梯])|院|房间)?))+|(?<=[栋幢元楼])\d{{3,4}}|小区|[东南西北正后侧]?门(?:口|前|外)?|(?<=村)(?:村部|村委会)|路段|路口|河?段(?=[，。、的有])|"
-    rf"(?:的?{_BEHIND}的?|的)(?!内河|河){_SITE}(?=[，。！？；：、\s（(]|[\u4e00-\u9fff])|(?:工程|项目)?工地(?:[东南西北一]侧)?|[东南西北一]侧|(?<=村)[\u4e00-\u9fff]{{1,3}}组(?!织|长|干|委)|居民楼|教学楼|宿舍楼?|家属[区院]|会议室|派出所|旁边?(?=的)"
+_SITE = (
+    r"(?:[^，。！？；：、的了有在被是\s]{0,5}?(?:工地|大?[河湖渠溪沟塘港]|大?桥(?:底?下|头|面)?|水库|支流|河道|河段|公园|绿[地化]带?|空地|便道|小路|"
+    r"[巷胡][子同]?|停车场|公交站|垃圾[站场桶]|厕所|菜场|市场|楼|[小中]学|学校|医院|幼儿园|广场|厂|店))"
 )
-_STRIP = re.compile(r"(?<=..)(?:附近|周边|周围|一带|沿线|(?<=[河溪港渠])(?:内河|河道|河水|水系)|这[里边]|那[里边]|[内里]|(?<=[站口村桥店])处|(?<=[^0-9a-z])\d{1,2})$")
-_PLACE_END = re.compile(r"[路街巷弄道桥村组屯湾镇乡县市区州楼栋幢号室园苑府里庄院城厦场店馆所站校河湖江渠塘库港厂寺庙]$")
+_ROOM = rf"(?:附?第?{_NUMBER}(?:号楼|单元|[组栋幢座号室楼层期区队#](?:楼(?![道上下顶梯])|院|房间)?))+|(?<=[栋幢元楼])\d{{3,4}}"
+_GATE = r"[东南西北正后侧]?门(?:口|前|外)?|[东南西北一]侧|(?:工程|项目)?工地(?:[东南西北一]侧)?|路段|路口|河?段(?=[，。、的有])|(?<=\d号)线"
+_HOUSE = r"小区|居民楼|教学楼|宿舍楼?|家属[区院]|会议室|派出所|(?<=村)(?:村部|村委会)|(?<=村)[\u4e00-\u9fff]{1,3}组(?!织|长|干|委)"
+# What goes on with a place whose span stopped early: its number, its gate, the river behind it.
+_TAIL = re.compile(rf"{_ROOM}|{_GATE}|{_HOUSE}|(?:的?{_BEHIND}的?|的)(?!内河|河){_SITE}|旁边?(?=的)")
+_STRIP = re.compile(
+    r"(?<=..)(?:(?<=[市县区])(?:城市|市区|城区|县城)|附近|周边|周围|一带|沿线|(?<=[河溪港渠])(?:内河|河道|河水|水系)|"
+    r"这[里边]|那[里边]|[内里]|(?<=[站口村桥店])处|(?<=[^0-9a-z])\d{1,2})$"
+)
+_PLACE_END = re.compile(
+    r"[路街巷弄道桥村组屯湾镇乡县市区州楼栋幢号室园苑府里庄院城厦场店馆所站校河湖江渠塘库港厂寺庙]$"
+)
 _OPEN_TAIL = re.compile(r"(?:[^（()）]{1,30})[)）]")
 _GENERIC = re.compile(
     r"(?:我们?|咱们?|本|该|此|这个?|那个?|某|贵|全|整个)?(?:小区|村|镇|县|市|区|乡|街道|社区|公司|学校|医院|单位|家|楼|路段?|河道?|工地|物业|楼[上下]|地下(?:室|车库)|停车场|项目|大桥|水库|居民楼|内河|村委会?|派出所|门口|附近)"
     r"(?:附近|门口|旁边|里面?|内|外|周边|上|下)?|(?:城区|市区|县城|农村|乡下|老家|当地|本地|外地|市政府|县政府|区政府|镇政府)"
 )
-_AUTHORITY = re.compile(r"(?:[局委厅署]|政府|法院|检察院|办事处|信访办|电视台|[大支]队|派出所|管委会|政协|人大|纪检组|工商所|国土所|税务所)$")
+_AUTHORITY = re.compile(r"(?:[局委厅署]|政府|法院|检察院|办事处|信访办|电视台|[大支]队|派出所|管委会|政协|人大|纪检组|[商土务]所)$")
 _COMPANY = re.compile(r"(?:公司|集团|银行|地产|置业|控股)$")
 _OFFICE_AHEAD = re.compile(
     r"(?:的?(?:各级|各位|相关)?(?:人民)?(?:政府|领导)|[市县区州镇乡省]?委(?:县|市|区)?|人大|政协|信访|电视台|日报|[市县区]长|书记|[^，。！？、；\s]{0,8}(?:局|厅|委|法院|检察院|政府|管委会|办事处|大队|支队)(?!部))"
 )
 _NO_SCENE_AHEAD = re.compile(r"(?:户口|户籍|籍|人(?=[，。]|在)|牌照|车牌|的?(?:老乡|朋友|亲戚|同学|同事|游客|客人))")
 _HOME_BEHIND = re.compile(r"(?:老家(?:是|在)?|来自|原籍|我是|系|籍贯|户口在|从小在|嫁到|毕业于|例如|比如|不如|相比|像|学习|隔壁的?)$")
+_DIVISION_HEAD = re.compile(r"^(?:[\u4e00-\u9fff]{2,6}?(?:省|自治[区州县]|[市区县]))+")
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -213,8 +225,9 @@ def without_repeats(text: str, spans: Sequence[Span]) -> list[Span]:
 
 
 def _is_within(short: str, long: str) -> bool:
-    """Whether the characters of `short` stand in `long` in the same order, in at most two runs."""
-    if short in long:
+    """Whether `short`, perhaps under other divisions, stands in `long`, in at most two runs."""
+    core = _DIVISION_HEAD.sub("", short)
+    if short in long or len(core) >= MIN_CORE and core in long:
         return True
     return any(short[:cut] in long and short[cut:] in long[long.find(short[:cut]) + cut :] for cut in range(1, len(short)))
 

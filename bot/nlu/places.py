@@ -206,7 +206,7 @@ def character_features(text: str, names: ahocorasick.Automaton) -> list[list[str
     padded, padded_kinds = f"\x02\x02{text}\x03\x03", f"^^{kinds}$$"
     features: list[list[str]] = []
     for i in range(size):
-        c2, c1, c, n1, n2 = padded[i : i + 5]
+        c2, c1, c, n1, n2 = tuple(padded[i : i + 5])
         word, word_tag = word_tags[i]
         row = [
             f"0{c}", f"5{c1}{c}", f"6{c}{n1}", f"7{c2}{c1}", f"8{n1}{n2}", f"9{c1}{c}{n1}",
