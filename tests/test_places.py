@@ -44,7 +44,7 @@ def test_spans_reach_as_far_as_the_place(text: str, found: list[str], kept: list
     assert _tidied(text, *found) == kept
 
 
-@pytest.mark.parametrize("generic", ["我们小区", "该路段", "小区门口", "县城", "附近"])
+@pytest.mark.parametrize("generic", ["我们小区", "该路段", "小区门口", "县城", "附近", "845路公交车"])
 def test_generic_words_are_no_places(generic: str) -> None:
     assert _tidied(f"{generic}天天有人吵", generic) == []
 

@@ -36,6 +36,8 @@ MAX_ITERATIONS = 50
 LETTER_WEIGHT = 2
 # A text in which no place is likeliest may still name one: characters that are inside a place with at least this share.
 UNSURE = 0.3
+# Beside a surer place, one that is inside with less than this share on average is a stray.
+SURE = 0.6
 Floats = npt.NDArray[np.float64]
 
 SUFFIXES = (
@@ -133,7 +135,7 @@ class PlaceReader(ModelPart):
         tags = self.tagger.tag(character_features(folded, self.names))
         inside = [1 - self.tagger.marginal("O", i) for i in range(len(folded))]
         spans = spans_from_tags(tags) or spans_from_tags(["I" if share > UNSURE else "O" for share in inside])
-        found = []
+        found: list[dict[str, Any]] = []
         divisions = self._divisions(folded)
         kept = tidy(folded, spans, _word_spans(folded), divisions)
         for start, end in kept:
@@ -142,7 +144,8 @@ class PlaceReader(ModelPart):
                 "confidence": round(sum(inside[start:end]) / (end - start), 3),
                 "weight": round(float(_main_row(folded, (start, end), kept, divisions) @ np.array(self.main_weights)), 3),
             })  # fmt: skip
-        return found
+        sure = [place for place in found if place["confidence"] >= SURE]
+        return sure or found
 
     def _divisions(self, text: str) -> list[Span]:
         """The provinces, cities and counties that a folded text names."""
