@@ -34,6 +34,8 @@ _EMPLOYER = re.compile(r"[\w（）()]{2,16}?(?:有限责任公司|有限公司|�
 _ANONYMOUS = re.compile(r"匿名|不(?:要|想|愿|便|能)?(?:留|写|透露|登记|记|署|说)(?:我的?)?(?:真实)?(?:姓名|名字|名)|别(?:写|留|记|登)[^，。]{0,3}(?:姓名|名字|名)")
 _CONFIDENTIAL = re.compile(r"保密|(?:千万|可|一定)?(?:别|不要|不能|莫|勿)(?:让|叫|给)[^，。]{0,8}(?:知道|晓得|发现|看到|看见)|(?:别|不要|不能|勿)(?:泄露|透露|暴露|告诉|说出)[^，。]{0,8}(?:我|身份|信息|姓名|他|单位|厂|老板|公司)?|打击报复|怕(?:被)?(?:报复|穿小鞋|找麻烦)")
 _CORRECTION = re.compile(r"(?:不对|错了|不是|说错了|更正|纠正|改成|应该是|是)[，,\s]*")
+# "你们这样做不对" in a letter corrects nobody's address.
+_SELF_CORRECTION = re.compile(r"(?:^|[，。！？,.!?\s])[啊哦嗯呃]*(?:不对|错了|更正)|说错了|不对不对")
 _NOT_BUT = re.compile(r"不是\s*([^，。,\s是]{1,20}?)\s*[，,、\s]*\s*(?:而?是|应该是|改成)\s*([^，。,\s]{1,30})")
 _BUILDING_WORD = re.compile(r"^[\dA-Za-z一二三四五六七八九十]+\s*(?:号楼|栋|幢|座|单元|楼|室|号|组|队)")
 
@@ -248,10 +250,10 @@ def _merge_places(known: Mapping[str, Any], new: Place, text: str, gazetteer: Ga
 
 
 def main_span(spans: Sequence[Mapping[str, Any]], text: str) -> str | None:
-    """The span to send people to: the last of a self-correction, else the most specific, else the first."""
+    """The span to send people to: the last of a self-correction, else the place reader's weightiest, else the first."""
     if not spans:
         return None
-    correction = re.search(r"不对|说错了|错了|更正", text)
+    correction = _SELF_CORRECTION.search(text)
     if correction:
         later = [span for span in spans if int(span["start"]) >= correction.end()]
         earlier = [span for span in spans if int(span["end"]) <= correction.start() + 1]
@@ -260,15 +262,7 @@ def main_span(spans: Sequence[Mapping[str, Any]], text: str) -> str | None:
             return base + str(later[-1]["text"])
         if later:
             return str(later[-1]["text"])
-    return str(max(spans, key=_specificity)["text"])
-
-
-def _specificity(span: Mapping[str, Any]) -> tuple[float, float]:
-    text = str(span["text"])
-    score = min(len(text), 20) / 20 + 0.5 * float(span.get("confidence", 1.0))
-    score += 0.4 * bool(re.search(r"小区|花园|新村|号|栋|村|路|街|巷|苑|府|家园", text))
-    score -= 0.6 * bool(re.fullmatch(r"[\u4e00-\u9fff]{2,6}(?:省|市|区|县)", text))
-    return score, -float(span["start"])
+    return str(max(spans, key=lambda span: (float(span.get("weight", 0.0)), -int(span["start"])))["text"])
 
 
 def answer_slot(petition: Petition, slot: str, text: str) -> Petition:

@@ -20,6 +20,7 @@ PART_SEPARATOR, LINE_BREAK = "∥", "⏎"
 # Keys of a training message beside Rasa's own.
 PLACE_NAMES = "place_names"
 CATEGORY, REQUEST_TYPE, URGENCY, EMERGENCY, PLACES, PARTS = "category", "request_type", "urgency", "emergency", "places", "parts"
+MAIN_PLACE = "main_place"
 
 
 class CorpusError(ValueError):
@@ -40,6 +41,7 @@ class Example:
     parts: tuple[tuple[int, int], ...] | None = None
     style: str | None = None
     source: str = field(default="", compare=False)
+    main_place: int | None = None  # which of `places` somebody would be sent to, where that has been marked
 
     def to_message(self) -> Message:
         data: dict[str, object] = {TEXT: self.text}
@@ -51,6 +53,7 @@ class Example:
             (EMERGENCY, self.emergency),
             (PLACES, self.places),
             (PARTS, self.parts),
+            (MAIN_PLACE, self.main_place),
         ):
             if value is not None:
                 data[key] = [list(pair) for pair in value] if isinstance(value, tuple) else value
@@ -72,6 +75,7 @@ def read_corpus(data_dir: Path) -> list[Example]:
         examples += read_urgency(path)
     for path in sorted((data_dir / "intents").glob("splits*.txt")):
         examples += read_parts(path)
+    examples += read_places(data_dir / "intents" / "places.txt")
     return examples
 
 
@@ -117,6 +121,19 @@ def read_urgency(path: Path) -> list[Example]:
         examples.append(
             Example(plain, None, None, head[0], head[1], head[3] == "是", places, None, head[2], f"{path.name}:{number}")
         )
+    return examples
+
+
+def read_places(path: Path) -> list[Example]:
+    """`style main | text` lines; main is the number of the mark somebody would be sent to, counted from 1, or - without marks."""
+    examples: list[Example] = []
+    for number, line in _lines(path):
+        head, text = _split(line, path, number)
+        plain, places = _unmark(text, path, number)
+        if len(head) != 2 or head[1] not in ([str(n + 1) for n in range(len(places))] or ["-"]):
+            raise CorpusError(f"{path.name}:{number}: expected `style main | text`, main the number of one of {len(places)} marks or -")
+        main = int(head[1]) - 1 if places else None
+        examples.append(Example(plain, places=places, style=head[0], source=f"{path.name}:{number}", main_place=main))
     return examples
 
 
