@@ -95,7 +95,7 @@ class PlaceReader(ModelPart):
         trainer.set_params({"c1": 0.05, "c2": 0.02, "max_iterations": MAX_ITERATIONS, "feature.possible_transitions": True})
         for message in marked:
             text = fold(message.get(TEXT))[:MAX_CHARACTERS]
-            features = pycrfsuite.ItemSequence(character_features(text, self.names))
+            features = pycrfsuite.ItemSequence(character_features(text, _words(text), self.names))
             tags = tags_from_spans(len(text), message.get(corpus.PLACES))
             # Texts written for this task are the longest and the most like real letters.
             for _ in range(LETTER_WEIGHT if message.get(corpus.URGENCY) is None else 1):
@@ -132,12 +132,13 @@ class PlaceReader(ModelPart):
         folded = fold(text)[:MAX_CHARACTERS]
         if not folded.strip():
             return []
-        tags = self.tagger.tag(character_features(folded, self.names))
+        words = _words(folded)
+        tags = self.tagger.tag(character_features(folded, words, self.names))
         inside = [1 - self.tagger.marginal("O", i) for i in range(len(folded))]
         spans = spans_from_tags(tags) or spans_from_tags(["I" if share > UNSURE else "O" for share in inside])
         found: list[dict[str, Any]] = []
         divisions = self._divisions(folded)
-        kept = tidy(folded, spans, _word_spans(folded), divisions)
+        kept = tidy(folded, spans, words, divisions)
         for start, end in kept:
             found.append({
                 "start": start, "end": end, "text": text[start:end],
@@ -165,7 +166,7 @@ def _main_row(text: str, span: Span, spans: Sequence[Span], divisions: Sequence[
     return np.array(main_features(text, span, spans, bare=is_division(span, divisions)))
 
 
-def _word_spans(text: str) -> list[Span]:
+def _words(text: str) -> list[Span]:
     ends = list(accumulate(map(len, jieba.cut(text, HMM=True))))
     return list(zip([0, *ends], ends))
 
@@ -198,9 +199,9 @@ def spans_from_tags(tags: Sequence[str]) -> list[tuple[int, int]]:
     return spans
 
 
-def character_features(text: str, names: ahocorasick.Automaton) -> list[list[str]]:
-    """One list of feature strings per character of a folded text."""
-    word_tags, name_tags = _word_tags(text), _name_tags(text, names)
+def character_features(text: str, words: Sequence[Span], names: ahocorasick.Automaton) -> list[list[str]]:
+    """One list of feature strings per character of a folded text, whose words are given as spans."""
+    word_tags, name_tags = _word_tags(text, words), _name_tags(text, names)
     before, ahead = _tags_before(text), _tags_ahead(text)
     kinds = "".join(map(_kind, text))
     size, title = len(text), title_end(text)
@@ -257,10 +258,10 @@ def _kind(character: str) -> str:
     return "p"
 
 
-def _word_tags(text: str) -> list[tuple[str, str]]:
+def _word_tags(text: str, words: Sequence[Span]) -> list[tuple[str, str]]:
     tags: list[tuple[str, str]] = []
-    for word in jieba.cut(text, HMM=True):
-        size = len(word)
+    for start, end in words:
+        word, size = text[start:end], end - start
         tags += [(word, "S")] if size == 1 else [(word, "B"), *[(word, "M")] * (size - 2), (word, "E")]
     return tags
 
