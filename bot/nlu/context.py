@@ -95,6 +95,11 @@ def draft_text(tracker: DialogueStateTracker) -> str:
     return "\n".join(drafts[0].get("texts", [])) if drafts else ""
 
 
+def answers_the_card(text: str, tracker: DialogueStateTracker) -> bool:
+    """Whether a message only says yes, no or which button to what was shown, and so adds nothing to the petition's words."""
+    return situation_of(tracker).asked in ("confirm", "split") and phrase_intent(text) is not None
+
+
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=False)
 class ContextResolver(GraphComponent):
     """Replaces the intent's name where the situation knows better; the trained ranking stays as it was."""

@@ -12,6 +12,8 @@ from bot.nlu.linear import LinearReader
 from bot.text import fold
 
 MAX_SPANS = 5
+# The rest of a long text's features weigh next to nothing and would cost most of the time.
+MAX_FEATURES = 120
 _MARKS = re.compile(f"[{WORD_MARK}{PAIR_MARK}{FIRST_MARK}]")
 
 
@@ -19,14 +21,18 @@ def evidence_spans(
     text: str, tokens: Sequence[str], vectorizer: Vectorizer, reader: LinearReader, row: Row, label: str
 ) -> list[dict[str, Any]]:
     """Up to five non-overlapping word spans with their share of the score for `label`, heaviest first."""
-    share = dict(reader.contributions(row, label))
+    numbers, shares = reader.contributions(row, label)
+    heaviest = np.argsort(-np.abs(shares))[:MAX_FEATURES]
+    share = dict(zip(numbers[heaviest].tolist(), shares[heaviest].tolist()))
     folded = fold(text)
     weight = np.zeros(len(text) + 1, np.float32)
     for token in set(tokens):
-        value = share.get(vectorizer.vocabulary.get(token, -1), 0.0)
+        value = share.get(vectorizer.vocabulary.get(token, -1))
+        if value is None:
+            continue
         pieces = [piece for piece in _MARKS.split(token) if piece]
         for piece in pieces:
-            start = folded.find(piece) if value else -1
+            start = folded.find(piece)
             if start >= 0:
                 weight[start : start + len(piece)] += value / len(piece) / len(pieces)
     spans: list[dict[str, Any]] = []

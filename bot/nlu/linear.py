@@ -15,6 +15,8 @@ from sklearn.svm import LinearSVC
 from bot.nlu.features import Row
 
 Floats = npt.NDArray[np.float32]
+# Weights rest as half floats: three digits are plenty, and the archive and the process need half the room.
+Halves = npt.NDArray[np.float16]
 # A sharpness that suits one-vs-rest scores of small classes, where held-out folds would be too small to tell.
 UNCALIBRATED = 3.0
 SMOOTHING = 0.3
@@ -32,7 +34,7 @@ class LinearReader:
     """
 
     classes: tuple[str, ...]
-    weights: Floats
+    weights: Halves
     bias: Floats
     temperature: float
     position: npt.NDArray[np.int32]
@@ -44,11 +46,11 @@ class LinearReader:
         classes = np.unique(truth)
         if len(classes) == 1:
             nothing = np.full(matrix.shape[1], -1, np.int32)
-            return cls((str(classes[0]),), np.zeros((0, 1), np.float32), np.zeros(1, np.float32), 1.0, nothing)
+            return cls((str(classes[0]),), np.zeros((0, 1), np.float16), np.zeros(1, np.float32), 1.0, nothing)
         temperature = _fit_temperature(matrix, truth, classes, C=C, blend=blend) if calibrate else UNCALIBRATED
         weights, bias = _hyperplanes(matrix, truth, C=C, blend=blend)
         kept, position = _own_features(matrix)
-        return cls(tuple(map(str, classes)), np.ascontiguousarray(weights[kept]), bias, temperature, position)
+        return cls(tuple(map(str, classes)), weights[kept].astype(np.float16), bias, temperature, position)
 
     def _own(self, row: Row) -> tuple[npt.NDArray[np.int32], Row]:
         """The rows of `weights` that a text touches, and the part of the text they belong to."""
@@ -59,7 +61,7 @@ class LinearReader:
 
     def scores(self, row: Row) -> Floats:
         rows, (_, values) = self._own(row)
-        scores: Floats = values @ self.weights[rows] + self.bias
+        scores: Floats = values @ self.weights[rows].astype(np.float32) + self.bias
         return scores
 
     def probabilities(self, row: Row) -> Floats:
@@ -71,13 +73,13 @@ class LinearReader:
         winner = int(probabilities.argmax())
         return self.classes[winner], float(probabilities[winner])
 
-    def contributions(self, row: Row, label: str) -> list[tuple[int, float]]:
-        """(feature number, share of the score that speaks for `label` against the mean of the other classes)."""
+    def contributions(self, row: Row, label: str) -> Row:
+        """Feature numbers, and their shares of the score that speaks for `label` against the mean of the other classes."""
         column = self.classes.index(label)
         own, (numbers, values) = self._own(row)
-        rows = self.weights[own]
+        rows = self.weights[own].astype(np.float32)
         others = (rows.sum(axis=1) - rows[:, column]) / max(1, len(self.classes) - 1)
-        return list(zip(numbers.tolist(), (values * (rows[:, column] - others)).tolist()))
+        return numbers, values * (rows[:, column] - others)
 
 
 def _softmax(scores: Floats) -> Floats:
@@ -160,7 +162,8 @@ class StackedReader:
         for view, mix in zip(views, mixing):
             weights, own_bias = _hyperplanes(view, truth, C=1.0, blend=False)
             kept, position = _own_features(view)
-            readers.append(LinearReader(tuple(map(str, classes)), weights[kept] @ mix, own_bias @ mix + bias / len(views), 1.0, position))
+            mixed = (weights[kept] @ mix).astype(np.float16)
+            readers.append(LinearReader(tuple(map(str, classes)), mixed, own_bias @ mix + bias / len(views), 1.0, position))
         return cls(*readers)
 
     def probabilities(self, whole: Row, opening: Row) -> Floats:

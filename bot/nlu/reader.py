@@ -21,7 +21,7 @@ from scipy.sparse import csr_matrix
 
 from bot.nlu import corpus
 from bot.nlu.component import ModelPart
-from bot.nlu.context import draft_text
+from bot.nlu.context import answers_the_card, draft_text
 from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer, tokens_of
 from bot.nlu.linear import LinearReader
@@ -30,6 +30,8 @@ from bot.nlu.splitter import PARTS
 from bot.nlu.urgency import judge_urgency
 
 READING, DRAFT_READING = "reading", "draft_reading"
+Understood = tuple[list[dict[str, Any]], dict[str, Any]]
+SHORT, MOST_SHORT = 8, 4096
 TOP_CATEGORIES = 5
 # From here on other leaves of the same first level are likelier to be what is looked for than other first levels.
 SURE_FIRST_LEVEL = 0.9
@@ -90,6 +92,7 @@ class PetitionReader(ModelPart):
     category: CategoryReader
     request_type: RequestTypeReader
     urgency: LinearReader
+    _short: dict[str, Understood]
 
     def get_state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("vectorizer", "intent", "category", "request_type", "urgency")}
@@ -97,6 +100,7 @@ class PetitionReader(ModelPart):
     def set_state(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
             setattr(self, name, value)
+        self._short = {}
 
     def train(self, training_data: TrainingData) -> Resource:
         messages = corpus.texts_in(training_data)
@@ -112,43 +116,50 @@ class PetitionReader(ModelPart):
         said = [message.get(TEXT) for message in messages if message.get(corpus.REQUEST_TYPE) is not None]
         self.request_type = RequestTypeReader.fit(typed, said, types)
         self.category = CategoryReader.fit(*labelled(corpus.CATEGORY))
+        self._short = {}
         return self.persist()
 
     def process(self, messages: list[Message], tracker: DialogueStateTracker) -> list[Message]:
         for message in messages:
             text = message.get(TEXT) or ""
-            tokens = tokens_of(text)
-            row = self.vectorizer.row(tokens)
+            ranking, reading = self._understand(text)
             if not message.get(INTENT):  # a payload such as /affirm has set it already
-                self._set_intent(message, row)
-            message.set(READING, self._read(text, row, tokens), add_to_output=True)
+                message.set(INTENT, ranking[0], add_to_output=True)
+                message.set("intent_ranking", ranking, add_to_output=True)
+            message.set(READING, reading, add_to_output=True)
             self._read_parts(message, text)
             earlier = draft_text(tracker)
-            if earlier:
-                joined = f"{earlier}\n{text}"
-                joined_tokens = tokens_of(joined)
-                reading = self._read(joined, self.vectorizer.row(joined_tokens), joined_tokens)
-                message.set(DRAFT_READING, reading, add_to_output=True)
+            if earlier and not answers_the_card(text, tracker):
+                message.set(DRAFT_READING, self._read_text(f"{earlier}\n{text}"), add_to_output=True)
         return messages
+
+    def _understand(self, text: str) -> Understood:
+        """Intents, likeliest first, and the reading. Taps on buttons are most of all messages: short texts are kept."""
+        if text in self._short:
+            return self._short[text]
+        tokens = tokens_of(text)
+        row = self.vectorizer.row(tokens)
+        understood = self._rank_intents(row), self._read(text, row, tokens)
+        if len(text) <= SHORT and len(self._short) < MOST_SHORT:
+            self._short[text] = understood
+        return understood
 
     def _read_parts(self, message: Message, text: str) -> None:
         """Each separate appeal gets a reading of its own."""
         parts = message.get(PARTS) or []
         if len(parts) < 2:
             return
-        read = [{**part, READING: self._read_piece(text, part["start"], part["end"])} for part in parts]
+        read = [{**part, READING: self._read_text(text[part["start"] : part["end"]])} for part in parts]
         message.set(PARTS, read, add_to_output=True)
 
-    def _read_piece(self, text: str, start: int, end: int) -> dict[str, Any]:
-        tokens = tokens_of(text[start:end])
-        return self._read(text[start:end], self.vectorizer.row(tokens), tokens)
+    def _read_text(self, text: str) -> dict[str, Any]:
+        tokens = tokens_of(text)
+        return self._read(text, self.vectorizer.row(tokens), tokens)
 
-    def _set_intent(self, message: Message, row: Row) -> None:
+    def _rank_intents(self, row: Row) -> list[dict[str, Any]]:
         probabilities = self.intent.probabilities(row)
         order = np.argsort(-probabilities)[:6]
-        ranking = [{"name": self.intent.classes[int(i)], "confidence": float(probabilities[i])} for i in order]
-        message.set(INTENT, ranking[0], add_to_output=True)
-        message.set("intent_ranking", ranking, add_to_output=True)
+        return [{"name": self.intent.classes[int(i)], "confidence": float(probabilities[i])} for i in order]
 
     def _read(self, text: str, row: Row, tokens: Sequence[str]) -> dict[str, Any]:
         request_type, request_confidence = self.request_type.best(text, row)
