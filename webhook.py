@@ -23,6 +23,7 @@ from limits import RateLimitItemPerMinute, storage, strategies
 from bot import background, db
 from bot.assistant import Assistant, ReloadableAssistant, RemoteAssistant
 from bot.conversation import Conversations
+from bot.cores import keep_to_one_core
 from bot.metrics import Metrics
 from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
@@ -153,6 +154,8 @@ def add_operations(app: Flask, services: Services, metrics: Metrics, assistant: 
 def serve(settings: Settings) -> None:
     """Blocks until interrupted."""
     started = time.monotonic()
+    if not settings.rasa_url:  # with Rasa elsewhere this process only waits
+        keep_to_one_core()
     app = create_app(settings)
     # What was loaded stays for good: leaving it out of every full collection saves pauses of a third of a second.
     gc.collect()

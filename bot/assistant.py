@@ -63,7 +63,7 @@ class PreparedTurn(Protocol):
 
 
 class Assistant(Protocol):
-    concurrency: int  # how many turns may be under way at once in this process
+    concurrency: int  # in how many threads of this process turns run
 
     def prepare(self, turn: Turn) -> PreparedTurn:
         """Understand the message; changes nothing. Raises AssistantError."""

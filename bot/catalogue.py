@@ -5,10 +5,11 @@ Loaded once from nlu_data/catalogue and nlu_data/cities/<city>; pure afterwards.
 from __future__ import annotations
 
 import csv
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -230,11 +231,15 @@ def add_workdays(start: datetime, days: int) -> datetime:
 
 
 def is_workday(moment: datetime) -> bool:
-    local = (moment + timedelta(hours=8)).date()  # China keeps one time zone without summer time
+    return _is_workday((moment + timedelta(hours=8)).date())  # China keeps one time zone without summer time
+
+
+@functools.lru_cache(maxsize=2000)
+def _is_workday(day: date) -> bool:
     try:
-        return bool(chinese_calendar.is_workday(local))
+        return bool(chinese_calendar.is_workday(day))
     except NotImplementedError:
-        return local.weekday() < 5
+        return day.weekday() < 5
 
 
 def load_catalogue(data_dir: Path, city: str) -> Catalogue:

@@ -84,7 +84,7 @@ tickets = Table(
     Column("emergency", Boolean, nullable=False),
     Column("title", Text, nullable=False),
     Column("petition", LargeBinary, nullable=False),  # encrypted Petition: description, place, reporter
-    Column("place_key", String(200), index=True),
+    Column("place_key", String(200)),
     Column("cluster", String(20), index=True),  # number of the first ticket on the same matter at the same place
     Column("lead_department", String(80), nullable=False),
     Column("co_departments", Text, nullable=False),
@@ -95,6 +95,7 @@ tickets = Table(
     Column("status_department", String(80)),
     Column("service_request_id", String(120)),
     Index("ix_ticket_filed", "filed_at"),
+    Index("ix_ticket_place", "place_key", "number"),
 )
 
 ticket_events = Table(

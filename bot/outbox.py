@@ -37,6 +37,7 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 3.0, 10.0
 LEASE = timedelta(seconds=CONNECT_TIMEOUT + READ_TIMEOUT + 30)
 CONCURRENCY = 8
 POLL_SECONDS = 0.5
+BREATH_SECONDS = 0.1
 FIRST_DELAY, DELAY_FACTOR, MAX_DELAY = 2.0, 2.0, 900.0
 MAX_ATTEMPTS, MAX_AGE = 300, timedelta(days=3)
 MAX_RETRY_AFTER = 86_400.0
@@ -175,6 +176,7 @@ class Relay:
                         logger.error("relay cannot read the outbox", extra={"error": type(error).__name__})
                     failing = True
                 self.wake.wait(POLL_SECONDS)
+                stop.wait(BREATH_SECONDS)  # one look for all deliveries that end together, not one for each
 
     def resend(self, outbox_id: str) -> bool:
         """See resend()."""

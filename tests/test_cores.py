@@ -1,0 +1,40 @@
+"""Processes of ours keep to one core each, and share none."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.servers import PROJECT_ROOT
+
+HOLD = """
+import os, sys, threading
+from bot.cores import keep_to_one_core
+core = keep_to_one_core()
+seen = []
+thread = threading.Thread(target=lambda: seen.append(os.sched_getaffinity(0)))
+thread.start(); thread.join()
+print(core, len(seen[0]), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core only")
+def test_every_process_has_a_core_of_its_own_until_none_is_left(tmp_path: os.PathLike[str]) -> None:
+    count = len(os.sched_getaffinity(0))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT, env=environment
+        )
+        for _ in range(count + 1)
+    ]
+    try:
+        said = [process.stdout.readline().split() for process in running if process.stdout]
+        assert sorted(core for core, _ in said) == sorted([*map(str, os.sched_getaffinity(0)), "None"])
+        assert {(core == "None", int(size)) for core, size in said} == {(False, 1), (True, count)}
+    finally:
+        for process in running:
+            process.communicate()
