@@ -143,11 +143,14 @@ class Conversations:
     _locks: list[threading.Lock] = field(default_factory=lambda: [threading.Lock() for _ in range(_STRIPES)])
     _failures: dict[int, int] = field(default_factory=dict)
     _gate: Gate = field(init=False)
+    _intake: Gate = field(init=False)
 
     def __post_init__(self) -> None:
         # Turns inside this process share one interpreter lock. Let all of them in, and whoever holds the database waits for
         # that lock at every statement while everybody else waits for the database: throughput halves and the tail is seconds.
         self._gate = Gate(self.assistant.concurrency)
+        # Keeping a message must not wait for turns, which may take seconds: the sender would give up before it is stored.
+        self._intake = Gate(self.assistant.concurrency)
 
     def conversation_id(self, channel: str, sender: str, account: str = "") -> str:
         return self.services.vault.pseudonym(channel, account, sender)
@@ -164,7 +167,7 @@ class Conversations:
     def receive(self, message: InboundMessage) -> Receipt:
         """Store a message, or find it when it came before. After this returns nothing about it can be lost."""
         conversation_id = self.conversation_id(message.channel, message.sender, message.account)
-        with self._gate:
+        with self._intake:
             receipt = self._keep(conversation_id, message)
         flush(self.services.engine)
         return receipt
