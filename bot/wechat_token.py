@@ -92,7 +92,10 @@ class AccessTokens:
                 # Between our look and our lease another one may have fetched.
                 row = self._row()
                 held = self._token_of(row)
-                return held if self._fits(held, refused) else self._renew(row, refused)
+                if not self._fits(held, refused):
+                    return self._renew(row, refused)
+                self._write(lease_until=None)
+                return held
             time.sleep(_POLL_SECONDS)
         raise TokenRefused("another process is fetching the token and does not finish")
 
@@ -103,7 +106,7 @@ class AccessTokens:
             if refused is not None and value == refused and (forced_at or "") < iso(self._services.now() - _FORCE_SPACING):
                 forced_at = iso(self._services.now())
                 value, lifetime = self._fetch(True)
-        except TokenRefused:
+        except BaseException:
             self._write(forced_at=forced_at, lease_until=None)
             raise
         seconds = max(lifetime - _OVERLAP_SECONDS, _SHORTEST_SECONDS)
