@@ -31,7 +31,7 @@ from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
 from bot.web import STATIC, TEMPLATES, api, chat, dispatch, openapi, sandbox, tracking, web_config, wechat
 from bot.web.errors import register_error_handlers
-from bot.wechat import CustomerServiceClient
+from bot.wechat_api import WeChatClient
 
 logger = logging.getLogger("minsheng")
 
@@ -53,7 +53,6 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     app.config.update(web_config(services), MAX_CONTENT_LENGTH=MAX_REQUEST)
     csrf = CSRFProtect(app)
     register_error_handlers(app)
-    wechat_client = CustomerServiceClient(services)
 
     def allowed(sender: str, address: str) -> bool:
         if allow(sender, address):
@@ -61,12 +60,13 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         metrics.rate_limited.inc()
         return False
 
+    # Everybody's messages come from the platform's few addresses, so only the sender counts.
+    official_account = wechat.Callback(services, conversations, metrics, WeChatClient(services), lambda openid: allowed(openid, openid))
     machine = [
         api.create_blueprint(services, conversations, assistant, allowed),
         chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
         dispatch.create_blueprint(services, metrics),
-        # Everybody's messages come from the platform's few addresses, so only the sender counts.
-        wechat.create_blueprint(services, conversations, metrics, wechat_client, lambda openid: allowed(openid, openid)),
+        wechat.create_blueprint(official_account),
         openapi.create_blueprint(),
     ]
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
@@ -77,7 +77,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
     if threads:
-        app.extensions["background"] = start_background(services, conversations, assistant, wechat_client)
+        app.extensions["background"] = start_background(services, conversations, assistant, official_account)
     return app
 
 
@@ -106,14 +106,17 @@ def rate_limiter(settings: Settings) -> Callable[[str, str], bool]:
 
 
 def start_background(
-    services: Services, conversations: Conversations, assistant: Assistant, client: CustomerServiceClient
+    services: Services, conversations: Conversations, assistant: Assistant, official_account: wechat.Callback
 ) -> background.Background:
     threads = background.Background()
     threads.run_relay(Relay(services, build_transport(services, requests.Session())))
-    delivery = wechat.Delivery(services, client)
+    delivery = official_account.delivery
+    if services.settings.wechat_token:
+        threads.repeat("wechat recovery", background.RECOVER_EVERY, official_account.resume)
     threads.repeat("recovery", background.RECOVER_EVERY, background.recovery(conversations, delivery.deliver_recovered))
     if services.settings.wechat_app_secret:
         threads.repeat("notices", background.RECOVER_EVERY, delivery.deliver_notices)
+        threads.repeat("media", background.FETCH_MEDIA_EVERY, official_account.media.fetch_due)
     if isinstance(assistant, ReloadableAssistant):
         threads.repeat("model watch", background.WATCH_MODELS_EVERY, background.model_watch(services, assistant))
     return threads

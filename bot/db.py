@@ -64,6 +64,8 @@ inbound_messages = Table(
     Column("delivery", String(16)),  # WeChat: passive | pushing | pushed | pending
     Column("received_at", String(32), nullable=False),
     Column("answered_at", String(32)),
+    Column("delivery_at", String(32)),
+    Column("delivered_with", Integer),  # the message whose HTTP answer carried this reply
     UniqueConstraint("conversation_id", "message_id", name="uq_inbound_message"),
     Index("ix_inbound_unanswered", "answered_at", "received_at"),
 )
@@ -235,6 +237,54 @@ annotation_rows = Table(
     Column("source", String(40), nullable=False),
     Column("at", String(32), nullable=False),
     Column("weight", Float, nullable=False, default=1.0),
+)
+
+wechat_accounts = Table(
+    "wechat_account",  # what all processes share about the official account: its access token, and whether it may push
+    metadata,
+    Column("app_id", String(64), primary_key=True),
+    Column("token", LargeBinary),  # encrypted
+    Column("token_expires_at", String(32)),
+    Column("lease_until", String(32)),  # until then somebody is fetching a token
+    Column("forced_at", String(32)),
+    Column("push_refused_at", String(32)),  # when the platform last said that customer-service messages are not permitted
+)
+
+wechat_contacts = Table(
+    "wechat_contact",  # how often the platform still lets us write to a follower, and the point the app reported last
+    metadata,
+    Column("conversation_id", String(64), primary_key=True),
+    Column("messages_left", Integer, nullable=False),
+    Column("messages_until", String(32), nullable=False),
+    Column("taps_left", Integer, nullable=False),
+    Column("taps_until", String(32), nullable=False),
+    Column("point", LargeBinary),  # encrypted
+    Column("point_at", String(32)),
+    Column("unlinked_at", String(32)),  # unsubscribed: no openid is kept
+)
+
+wechat_media = Table(
+    "wechat_media",  # pictures, videos and voice to be fetched from the platform within three days
+    metadata,
+    Column("id", String(40), primary_key=True),  # of pictures and videos also the attachment's
+    Column("conversation_id", String(64), nullable=False, index=True),
+    Column("kind", String(12), nullable=False),  # picture | video | voice
+    Column("body", LargeBinary, nullable=False),  # encrypted media id; for voice the message that its words will be
+    Column("state", String(12), nullable=False),  # waiting | kept | failed
+    Column("reason", String(120)),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", String(32), nullable=False),  # while one fetches: when another one may
+    Column("created_at", String(32), nullable=False),
+    Index("ix_wechat_media_due", "state", "next_attempt_at"),
+)
+
+wechat_subscriptions = Table(
+    "wechat_subscription",  # whether a resident wants a kind of subscription notification
+    metadata,
+    Column("conversation_id", String(64), primary_key=True),
+    Column("template_id", String(120), primary_key=True),
+    Column("state", String(12), nullable=False),  # accept | reject
+    Column("at", String(32), nullable=False),
 )
 
 

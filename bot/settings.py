@@ -44,6 +44,7 @@ class Settings:
     wechat_aes_key: str = ""
     wechat_aes_key_previous: str = ""
     wechat_api_base: str = "https://api.weixin.qq.com"
+    asr_url: str = ""
     secret_key: str = ""
     var_dir: Path = PROJECT_ROOT / "var"
     models_dir: Path = PROJECT_ROOT / "models"
@@ -126,7 +127,7 @@ def _check(settings: Settings) -> None:
     for name in ("wechat_aes_key", "wechat_aes_key_previous"):
         if getattr(settings, name) and len(getattr(settings, name)) != 43:
             raise SettingsError(f"{PREFIX}{name.upper()} must have 43 characters, as shown in the account's console")
-    for name in ("dispatch_url", "rasa_url", "public_url", "wechat_api_base"):
+    for name in ("dispatch_url", "rasa_url", "public_url", "wechat_api_base", "asr_url"):
         value = getattr(settings, name)
         if value and not value.startswith(("http://", "https://")):
             raise SettingsError(f"{PREFIX}{name.upper()} must start with http:// or https://")

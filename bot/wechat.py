@@ -1,76 +1,74 @@
-"""The WeChat official account: verify, decrypt, read and render messages, and the client for customer-service messages.
+"""The WeChat official account's protocol: verify, decrypt, read and render messages. XML and wechatpy stop here; knows no Flask.
 
-XML and wechatpy stop here. wechatpy does the AES and writes reply elements; signatures, error handling, escaping and tokens
-are ours, because in wechatpy 1.8.18 they are unsafe (see docs of the platform and its issue tracker). Knows no Flask.
+wechatpy does the AES and writes reply elements; signatures, error handling and escaping are ours, because in wechatpy 1.8.18
+they are unsafe (docs/wechat.md). What the platform's API offers beside the callback is in bot/wechat_api.py.
 """
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
-import logging
 import math
 import re
 import secrets
-import threading
-import time
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import requests
 import xmltodict
-from sqlalchemy import select
-from urllib3.exceptions import NewConnectionError
 from wechatpy.crypto import PrpCrypto, WeChatCrypto
 from wechatpy.replies import TextReply
 
-from bot.assistant import Button
-from bot.conversation import MAX_TEXT, InboundMessage, Reply, reply_from_dict
-from bot.db import inbound_messages, reading
-from bot.services import Services, utc_now
+from bot.conversation import MAX_TEXT, InboundMessage
+from bot.services import utc_now
 from bot.settings import PREFIX, Settings, SettingsError
+from bot.wechat_api import WeChatError
+from bot.wechat_text import clean
 
 SUCCESS = "success"  # stops the platform's retries; never encrypted, else the resident sees "服务出现故障"
 MAX_BODY = 64 * 1024
-# The platform takes 2048 bytes; beyond, a passive reply shows as a fault and a customer-service message fails with 45002.
-MAX_TEXT_BYTES = 2000
 # Retries of one message come with a fresh signature; this only has to cover clocks that are a little off.
 CLOCK_TOLERANCE = timedelta(minutes=10)
 
 GREETING = "你好"
-ASK_TO_TYPE = "暂时听不了语音，请把想说的话打字发过来；也可以直接拨打 12345。紧急情况请拨打 110、119、120。"
-UNSUPPORTED = "这种消息暂时看不了。请打字说明情况，也可以发图片或位置。"
-MENU_HEAD = "回复数字选择："
-MORE_FOLLOWS = "\n……（内容较长，后面还有，这里没有显示完）"
+UNSUPPORTED = "这种消息暂时看不了。请打字说明情况，也可以发图片、视频或位置。"
+LINK = "收到您转来的链接{title}。我打不开网页，请把想反映的事打字告诉我，也可以发截图。"
 _FILE_PLACEHOLDER = "【收到不支持的消息类型，暂无法显示】"  # what the platform sends as text in place of a file
 
 _ROOT = re.compile(r"\s*(?:<\?xml[^>]*\?>\s*)?<xml[\s>]")  # nothing else before the root: no DOCTYPE, no comment
-_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")  # not allowed in XML 1.0
-_CHINESE_NUMBERS = {character: number for number, character in enumerate("一二三四五六七八九十", start=1)}
 
 
-class WeChatError(Exception):
-    """A request that is not acceptable, or a call that failed. Never carries secrets, tokens, openids or text.
+@dataclass(frozen=True)
+class Media:
+    """Something to be fetched from the platform within three days."""
 
-    `code` is the platform's errcode when it answered with one; `unsure` means that the call may have taken effect all the same.
-    """
+    kind: str  # picture | video | voice
+    media_id: str
 
-    def __init__(self, reason: str, *, code: int | None = None, unsure: bool = False) -> None:
-        super().__init__(reason)
-        self.code, self.unsure = code, unsure
+
+@dataclass(frozen=True)
+class Notification:
+    """Something that happened and needs no answer. `details` are words of the platform, never of the resident."""
+
+    name: str  # unsubscribe | revoke | cancel | position | subscriptions | send_result | desk_session
+    details: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Incoming:
-    """A verified request: a message for the conversation, or a fixed answer, or neither (answer `success`)."""
+    """A verified request: a message for the conversation, or a fixed answer, or neither (answer `success`).
+
+    `grants` says what the platform allows us for it: "message" (5 messages in 48 hours), "tap" (3 in a minute), or nothing.
+    """
 
     account: str
     openid: str
     message: InboundMessage | None = None
     fixed: str = ""
+    media: Media | None = None
+    notification: Notification | None = None
+    grants: str = ""
+    menu_id: str = ""  # of the msgmenu item that was tapped
     crypto: Any = None  # the AES key that fitted; the reply uses the same one
 
 
@@ -166,65 +164,171 @@ def signature_of(*parts: str) -> str:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read_message(fields: Mapping[str, str], *, crypto: Any = None) -> Incoming:
+@dataclass(frozen=True)
+class _Content:
+    """What a reader finds: fields of an InboundMessage, or a fixed answer, or nothing to be said."""
+
+    message: Mapping[str, Any] | None = None
+    fixed: str = ""
+    media: Media | None = None
+    notification: Notification | None = None
+    grants: str = "message"
+
+
+Fields = Mapping[str, Any]  # text elements as str; nested ones, which only some events have, as dict or list
+
+
+def read_message(fields: Fields, *, crypto: Any = None) -> Incoming:
     """A message or event from its XML elements. Raises WeChatError when one that every message has is missing."""
     account, openid, kind = (_need(fields, name) for name in ("ToUserName", "FromUserName", "MsgType"))
     content = _READERS.get(kind.lower(), _read_unsupported)(fields)
-    if not isinstance(content, dict):
-        return Incoming(account, openid, fixed=content or "", crypto=crypto)
-    message = InboundMessage("wechat", openid, _message_id(fields), account=account, **content)
-    return Incoming(account, openid, message, crypto=crypto)
+    message = None
+    if content.message is not None:
+        message = InboundMessage("wechat", openid, _message_id(fields), account=account, **content.message)
+    menu_id = _text(fields, "bizmsgmenuid")[:100]
+    return Incoming(
+        account, openid, message, content.fixed, content.media, content.notification, content.grants, menu_id, crypto
+    )
 
 
-# What a reader returns: fields of an InboundMessage, or a fixed answer, or None for "say nothing".
-Content = dict[str, Any] | str | None
+def _read_text(fields: Fields) -> _Content:
+    text = _text(fields, "Content")
+    if text == _FILE_PLACEHOLDER:
+        return _Content(fixed=UNSUPPORTED)
+    # A tap on a msgmenu item comes as text, but counts as a tap.
+    return _Content({"text": text[:MAX_TEXT]}, grants="tap" if fields.get("bizmsgmenuid") else "message")
 
 
-def _read_text(fields: Mapping[str, str]) -> Content:
-    text = fields.get("Content", "")
-    return UNSUPPORTED if text == _FILE_PLACEHOLDER else {"text": text[:MAX_TEXT]}
+def _read_picture(fields: Fields) -> _Content:
+    return _Content({"kind": "picture"}, media=Media("picture", _need(fields, "MediaId")[:500]))
 
 
-def _read_picture(_fields: Mapping[str, str]) -> Content:
-    return {"kind": "picture"}
+def _read_video(fields: Fields) -> _Content:
+    return _Content({"kind": "picture"}, media=Media("video", _need(fields, "MediaId")[:500]))
 
 
-def _read_voice(fields: Mapping[str, str]) -> Content:
-    text = fields.get("Recognition", "")  # the platform is retiring it: mostly empty
-    return {"text": text[:MAX_TEXT]} if text else ASK_TO_TYPE
+def _read_voice(fields: Fields) -> _Content:
+    words = _text(fields, "Recognition")  # the platform is retiring it: mostly empty
+    if words:
+        return _Content({"text": words[:MAX_TEXT]})
+    media_id = _text(fields, "MediaId16K") or _text(fields, "MediaId")
+    return _Content({}, media=Media("voice", media_id[:500]))
 
 
-def _read_location(fields: Mapping[str, str]) -> Content:
-    lat, lng = _degrees(fields.get("Location_X", ""), 90), _degrees(fields.get("Location_Y", ""), 180)
-    if lat is None or lng is None:
-        return UNSUPPORTED
-    return {"kind": "location", "location": {"lat": lat, "lng": lng, "label": fields.get("Label", "")[:200]}}
+def _read_location(fields: Fields) -> _Content:
+    point = _point(fields, "Location_X", "Location_Y")
+    if point is None:
+        return _Content(fixed=UNSUPPORTED)
+    return _Content({"kind": "location", "location": {**point, "label": clean(_text(fields, "Label")).strip()[:200]}})
 
 
-def _read_event(fields: Mapping[str, str]) -> Content:
-    event, key = fields.get("Event", "").lower(), fields.get("EventKey", "")
-    if event == "subscribe":
-        return _scene(key.removeprefix("qrscene_")) if key.startswith("qrscene_") else {"text": GREETING}
-    if event == "scan" and key:
-        return _scene(key)
-    return {"text": key} if event == "click" and key else None
+def _read_link(fields: Fields) -> _Content:
+    title = clean(_text(fields, "Title")).strip()[:60]
+    return _Content(fixed=LINK.format(title=f"《{title}》" if title else ""))
 
 
-def _read_unsupported(_fields: Mapping[str, str]) -> Content:
-    return UNSUPPORTED
+def _read_unsupported(_fields: Fields) -> _Content:
+    return _Content(fixed=UNSUPPORTED)
 
 
-_READERS: dict[str, Callable[[Mapping[str, str]], Content]] = {
+def _read_event(fields: Fields) -> _Content:
+    return _EVENTS.get(_text(fields, "Event").lower(), _nothing)(fields)
+
+
+def _nothing(_fields: Fields) -> _Content:
+    return _Content(grants="")
+
+
+def _read_subscribe(fields: Fields) -> _Content:
+    key = _text(fields, "EventKey")
+    return _scene(key.removeprefix("qrscene_")) if key.startswith("qrscene_") else _Content({"text": GREETING}, grants="tap")
+
+
+def _read_scan(fields: Fields) -> _Content:
+    key = _text(fields, "EventKey")
+    return _scene(key) if key else _Content(grants="tap")
+
+
+def _read_click(fields: Fields) -> _Content:
+    key = _text(fields, "EventKey")
+    return _Content({"text": key[:MAX_TEXT]} if key else None, grants="tap")
+
+
+def _read_scancode(fields: Fields) -> _Content:
+    """The app waits for our answer. What is in the code is looked up like a scene, and mostly unknown."""
+    return _scene(_text(_inner(fields, "ScanCodeInfo"), "ScanResult") or "?")
+
+
+def _read_position(fields: Fields) -> _Content:
+    point = _point(fields, "Latitude", "Longitude")
+    return _Content(notification=Notification("position", point) if point else None, grants="")
+
+
+def _read_subscriptions(fields: Fields) -> _Content:
+    """Which templates a resident wants. One item comes as an element, several as a list."""
+    items = _inner(fields, "SubscribeMsgPopupEvent").get("List") or _inner(fields, "SubscribeMsgChangeEvent").get("List") or []
+    chosen = {
+        _text(item, "TemplateId")[:120]: _text(item, "SubscribeStatusString")
+        for item in (items if isinstance(items, list) else [items])
+        if isinstance(item, dict) and _text(item, "SubscribeStatusString") in ("accept", "reject")
+    }
+    return _Content(notification=Notification("subscriptions", {key: value for key, value in chosen.items() if key}), grants="")
+
+
+def _read_send_result(fields: Fields) -> _Content:
+    items = _inner(fields, "SubscribeMsgSentEvent").get("List") or fields
+    results = [
+        {"message_id": _text(item, "MsgID")[:40], "status": (_text(item, "Status") or _text(item, "ErrorStatus"))[:60]}
+        for item in (items if isinstance(items, list) else [items])
+        if isinstance(item, dict) or item is fields
+    ]
+    return _Content(notification=Notification("send_result", {"results": results}), grants="")
+
+
+def _read_as(name: str) -> Callable[[Fields], _Content]:
+    # On a revocation FromUserName need not be the resident; OpenID then is.
+    return lambda fields: _Content(notification=Notification(name, {"openid": _text(fields, "OpenID")[:64]}), grants="")
+
+
+_READERS: dict[str, Callable[[Fields], _Content]] = {
     "text": _read_text,
     "image": _read_picture,
+    "video": _read_video,
+    "shortvideo": _read_video,
     "voice": _read_voice,
     "location": _read_location,
+    "link": _read_link,
     "event": _read_event,
+}
+# Every other event (VIEW, view_miniprogram, pic_*, location_select, user_info_modified …) needs nothing: what is sent with
+# pic_* and location_select arrives as messages of its own.
+_EVENTS: dict[str, Callable[[Fields], _Content]] = {
+    "subscribe": _read_subscribe,
+    "unsubscribe": _read_as("unsubscribe"),
+    "scan": _read_scan,
+    "click": _read_click,
+    "scancode_push": lambda _: _Content(grants="tap"),
+    "scancode_waitmsg": _read_scancode,
+    "location": _read_position,
+    "templatesendjobfinish": _read_send_result,
+    "subscribe_msg_sent_event": _read_send_result,
+    "subscribe_msg_popup_event": _read_subscriptions,
+    "subscribe_msg_change_event": _read_subscriptions,
+    "kf_create_session": _read_as("desk_session"),
+    "kf_close_session": _read_as("desk_session"),
+    "kf_switch_session": _read_as("desk_session"),
+    "user_authorization_revoke": _read_as("revoke"),
+    "user_authorization_cancellation": _read_as("cancel"),
 }
 
 
-def _scene(key: str) -> Content:
-    return {"kind": "scene", "scene": key[:64]}
+def _scene(key: str) -> _Content:
+    return _Content({"kind": "scene", "scene": key[:64]}, grants="tap")
+
+
+def _point(fields: Fields, latitude: str, longitude: str) -> dict[str, float] | None:
+    lat, lng = _degrees(_text(fields, latitude), 90), _degrees(_text(fields, longitude), 180)
+    return {"lat": lat, "lng": lng} if lat is not None and lng is not None else None
 
 
 def _degrees(text: str, limit: int) -> float | None:
@@ -235,33 +339,45 @@ def _degrees(text: str, limit: int) -> float | None:
     return value if math.isfinite(value) and abs(value) <= limit else None
 
 
-def _message_id(fields: Mapping[str, str]) -> str:
+def _message_id(fields: Fields) -> str:
     """MsgId, which only messages have; for an event what stays the same in its retries."""
-    if fields.get("MsgId"):
-        return fields["MsgId"][:64]
-    created, event, key = (fields.get(name, "") for name in ("CreateTime", "Event", "EventKey"))
+    if _text(fields, "MsgId"):
+        return _text(fields, "MsgId")[:64]
+    created, event, key = (_text(fields, name) for name in ("CreateTime", "Event", "EventKey"))
     if not event:  # a message without an id: tell two of the same second apart
-        key = hashlib.sha256(fields.get("Content", "").encode()).hexdigest()
+        key = hashlib.sha256(_text(fields, "Content").encode()).hexdigest()
     return f"{created}:{event}:{key}"[:200]
 
 
-def _fields(xml: str) -> dict[str, str]:
-    """The text elements of an <xml> document. What occurs twice or has children is left out, so it counts as missing."""
+def _fields(xml: str) -> dict[str, Any]:
+    """The elements of an <xml> document; what occurs twice is left out, so it counts as missing."""
     if not _ROOT.match(xml):
         raise WeChatError("not a message")
     try:
         root = xmltodict.parse(xml)["xml"]
-    except Exception:  # ExpatError, ValueError for entities, TypeError …
+    except Exception:  # ExpatError, ValueError for entities, RecursionError, TypeError …
         raise WeChatError("malformed XML") from None
     if not isinstance(root, dict):
         raise WeChatError("empty message")
-    return {name: value or "" for name, value in root.items() if value is None or isinstance(value, str)}
+    return {name: "" if value is None else value for name, value in root.items() if not isinstance(value, list)}
 
 
-def _need(fields: Mapping[str, str], name: str) -> str:
-    if not fields.get(name):
+def _need(fields: Fields, name: str) -> str:
+    found = _text(fields, name)
+    if not found:
         raise WeChatError(f"{name} is missing")
-    return fields[name]
+    return found
+
+
+def _text(fields: Fields, name: str) -> str:
+    """An element's words; one with elements inside has none of its own."""
+    found = fields.get(name)
+    return found if isinstance(found, str) else ""
+
+
+def _inner(fields: Fields, name: str) -> Mapping[str, Any]:
+    found = fields.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _utf8(body: bytes) -> str:
@@ -271,224 +387,6 @@ def _utf8(body: bytes) -> str:
         raise WeChatError("not UTF-8") from None
 
 
-# -- replies as text --------------------------------------------------------------------------------------------------
-
-
-def full_text(reply: Reply) -> str:
-    """All bubbles as one text, then the buttons as numbered lines."""
-    return "\n".join(part for part in (_body(reply), _menu(reply)) if part)
-
-
-def passive_text(reply: Reply) -> str:
-    """full_text() that fits into a passive reply; when it is too long the body is cut and the choices stay."""
-    text, menu = full_text(reply), _menu(reply)
-    if _size(text) <= MAX_TEXT_BYTES:
-        return text
-    tail = MORE_FOLLOWS + ("\n" + menu if menu else "")
-    if _size(tail) > MAX_TEXT_BYTES // 2:
-        return cut_text(text, MAX_TEXT_BYTES - _size(MORE_FOLLOWS)) + MORE_FOLLOWS
-    return cut_text(_body(reply), MAX_TEXT_BYTES - _size(tail)) + tail
-
-
-def choose_button(text: str, last_reply: Reply | None) -> str | None:
-    """The payload meant by "1", "１", "一" or the button's own words; None when the text is not such a choice."""
-    answer = unicodedata.normalize("NFKC", text).strip().rstrip(".。、,，")
-    buttons = _buttons(last_reply) if last_reply else []
-    number = int(answer) if re.fullmatch(r"[0-9]{1,2}", answer) else _CHINESE_NUMBERS.get(answer, 0)
-    if 1 <= number <= len(buttons):
-        return buttons[number - 1].payload
-    return next((button.payload for button in buttons if button.title == text.strip()), None)
-
-
-def find_last_reply(services: Services, conversation_id: str) -> Reply | None:
-    """What the resident was told last, and so what a number refers to. Raises StorageError."""
-    with reading(services.engine) as connection:
-        row = connection.execute(
-            select(inbound_messages.c.reply)
-            .where(inbound_messages.c.conversation_id == conversation_id, inbound_messages.c.reply.is_not(None))
-            .order_by(inbound_messages.c.id.desc())
-            .limit(1)
-        ).first()
-    return reply_from_dict(services.vault.open(row.reply)) if row else None
-
-
-def clean(text: str) -> str:
-    """Without what XML forbids, and with plain line ends (a parser would change them)."""
-    return _UNFIT.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-
-
-def cut_text(text: str, limit: int) -> str:
-    """The longest beginning of at most `limit` UTF-8 bytes, on a character boundary."""
-    return text.encode()[:limit].decode(errors="ignore")
-
-
-def split_text(text: str) -> list[str]:
-    parts = []
-    while text:
-        part = cut_text(text, MAX_TEXT_BYTES)
-        parts.append(part)
-        text = text[len(part) :]
-    return parts
-
-
-def _body(reply: Reply) -> str:
-    return clean("\n\n".join(bubble.text for bubble in reply.messages if bubble.text))
-
-
-def _menu(reply: Reply) -> str:
-    lines = [f"{number} {clean(button.title)}" for number, button in enumerate(_buttons(reply), start=1)]
-    return "\n".join([MENU_HEAD, *lines]) if lines else ""
-
-
-def _buttons(reply: Reply) -> list[Button]:
-    return [button for bubble in reply.messages for button in bubble.buttons]
-
-
-def _size(text: str) -> int:
-    return len(text.encode())
-
-
 def _cdata(text: str) -> str:
     # wechatpy puts values into CDATA as they are: "]]>" would end it and let the rest be read as XML.
     return text.replace("]]>", "]]]]><![CDATA[>")
-
-
-# -- customer-service messages ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SendResult:
-    """`state` is sent, or pending when the platform takes no more now; then `unsent` is what has not gone out."""
-
-    state: str
-    unsent: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class _AccessToken:
-    value: str
-    expires_at: datetime
-
-
-class CustomerServiceClient:
-    """Pushes texts to followers. Thread-safe; one access token in memory, fetched once for any number of threads."""
-
-    TIMEOUT_SECONDS = 5
-    _TOKEN_REFUSED = (40001, 40014, 42001)
-    _NOT_NOW = (45015, 45047)  # outside 48 hours; all messages for this interaction used up
-    _FORCE_SPACING = 86400 / 20  # force_refresh is allowed 20 times a day
-
-    def __init__(self, services: Services) -> None:
-        self._settings, self._now = services.settings, services.now
-        self._session = requests.Session()
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=16))
-        self._lock = threading.Lock()
-        self._held: _AccessToken | None = None
-        self._forced_at = -math.inf
-        logging.getLogger("urllib3.connectionpool").addFilter(_redact_token)  # its debug lines carry whole URLs
-
-    def send_text(self, openid: str, text: str) -> SendResult:
-        """Send in as many messages as the size needs. Raises WeChatError when nothing, or nobody knows what, was sent."""
-        parts = split_text(clean(text).strip())
-        for sent, part in enumerate(parts):
-            unsent = "".join(parts[sent:])
-            try:
-                if not self._send(openid, part):
-                    return SendResult("pending", unsent)
-            except WeChatError as error:
-                if sent == 0 or error.unsure:
-                    raise
-                return SendResult("pending", unsent)
-        return SendResult("sent")
-
-    def _send(self, openid: str, text: str) -> bool:
-        """False when the platform takes no more messages for this person now."""
-        payload = {"touser": openid, "msgtype": "text", "text": {"content": text}}
-        token = self._token()
-        code = self._code(self._post("/cgi-bin/message/custom/send", payload, token))
-        if code in self._TOKEN_REFUSED:  # nothing was sent: trying once more cannot send it twice
-            code = self._code(self._post("/cgi-bin/message/custom/send", payload, self._token(refused=token)))
-        if code in self._NOT_NOW:
-            return False
-        if code:
-            raise WeChatError(f"custom/send refused with {code}", code=code)
-        return True
-
-    def _token(self, *, refused: _AccessToken | None = None) -> _AccessToken:
-        with self._lock:
-            held = self._held
-            if held is not None and held is not refused and held.expires_at > self._now():
-                return held
-            fresh = self._fetch_token(force=False)
-            if refused is not None and fresh.value == refused.value and time.monotonic() - self._forced_at > self._FORCE_SPACING:
-                self._forced_at = time.monotonic()
-                fresh = self._fetch_token(force=True)
-            self._held = fresh
-            return fresh
-
-    def _fetch_token(self, *, force: bool) -> _AccessToken:
-        if not self._settings.wechat_app_secret:
-            raise WeChatError("no WECHAT_APP_SECRET configured")
-        payload = {
-            "grant_type": "client_credential",
-            "appid": self._settings.wechat_app_id,
-            "secret": self._settings.wechat_app_secret,
-            "force_refresh": force,
-        }
-        try:
-            answer = self._post("/cgi-bin/stable_token", payload, None)
-        except WeChatError as error:
-            raise WeChatError(str(error)) from None  # whatever happened to it, no message was sent
-        value, lifetime = answer.get("access_token"), answer.get("expires_in")
-        if not isinstance(value, str) or not value or not isinstance(lifetime, int):
-            code = self._code(answer)
-            raise WeChatError(f"stable_token refused with {code}", code=code)
-        # For its last five minutes the platform hands out the next token beside the old one.
-        return _AccessToken(value, self._now() + timedelta(seconds=max(lifetime - 300, 60)))
-
-    def _post(self, path: str, payload: Mapping[str, Any], token: _AccessToken | None) -> Mapping[str, Any]:
-        """The platform's JSON. The original exceptions are dropped on purpose: they carry the URL with its token."""
-        failure = None
-        try:
-            answer = self._session.post(
-                self._settings.wechat_api_base.rstrip("/") + path,
-                params={"access_token": token.value} if token else None,
-                # Escaped characters would reach the resident as \uXXXX.
-                data=json.dumps(payload, ensure_ascii=False).encode(),
-                headers={"Content-Type": "application/json; charset=utf-8"},
-                timeout=self.TIMEOUT_SECONDS,
-                allow_redirects=False,
-            )
-            data = answer.json()
-        except requests.exceptions.JSONDecodeError:
-            failure = WeChatError(f"{path} answered {answer.status_code} without JSON", unsure=answer.status_code == 504)
-        except requests.RequestException as error:
-            failure = WeChatError(f"{path} failed: {type(error).__name__}", unsure=not _never_left(error))
-        if failure is None and not (answer.ok and isinstance(data, dict)):
-            # A gateway's error page: only with 504 may the request have gone through behind it.
-            failure = WeChatError(f"{path} answered {answer.status_code}", unsure=answer.status_code == 504)
-        if failure is not None:
-            raise failure
-        found: Mapping[str, Any] = data
-        return found
-
-    @staticmethod
-    def _code(answer: Mapping[str, Any]) -> int:
-        code = answer.get("errcode", 0)
-        return code if isinstance(code, int) else -1
-
-
-def _never_left(error: requests.RequestException) -> bool:
-    """Whether the request certainly did not reach the platform."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
-
-
-_ACCESS_TOKEN = re.compile(r"(access_token=)[^&\s]+")
-
-
-def _redact_token(record: logging.LogRecord) -> bool:
-    if isinstance(record.args, tuple):
-        record.args = tuple(_ACCESS_TOKEN.sub(r"\1***", value) if isinstance(value, str) else value for value in record.args)
-    return True

@@ -3,154 +3,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from flask import Flask
-from flask.testing import FlaskClient
-from prometheus_client import CollectorRegistry, Counter
-from sqlalchemy import select, update
+from sqlalchemy import update
 
-from bot.assistant import AssistantError, Bubble, Button, Done, PreparedTurn, Turn, TurnResult
-from bot.conversation import APOLOGY_FAILURE, TOO_FAST, Conversations, InboundMessage, Reply
+from bot.assistant import Bubble
+from bot.conversation import APOLOGY_FAILURE, TOO_FAST, InboundMessage, Reply
 from bot.db import conversations as conversation_table
-from bot.db import inbound_messages, iso, metadata, notices, open_engine, reading, transaction
-from bot.services import Services, build_services, utc_now
+from bot.db import inbound_messages, iso, transaction, wechat_contacts
+from bot.services import utc_now
 from bot.settings import Settings, SettingsError
-from bot.vault import Vault
-from bot.web.wechat import Delivery, create_blueprint
-from bot.wechat import (
-    ASK_TO_TYPE,
-    MAX_TEXT_BYTES,
-    MORE_FOLLOWS,
-    UNSUPPORTED,
-    CustomerServiceClient,
-    WeChatCodec,
-    WeChatError,
-    choose_button,
-    passive_text,
-)
-from tests.wechat_platform import RESIDENT, Account, Platform, from_xml, to_xml
+from bot.web.wechat import ASK_TO_TYPE, NO_MEDIA
+from bot.wechat import LINK, UNSUPPORTED, Media, Notification, WeChatCodec
+from bot.wechat_api import WeChatClient, WeChatError
+from bot.wechat_text import MAX_TEXT_BYTES, MORE_FOLLOWS, choose_button, passive_text
+from tests.wechat_channel import ACCOUNT, CARD, Channel, MakeChannel, wait_until
+from tests.wechat_platform import RESIDENT, Platform, from_xml, to_xml
 
-ACCOUNT = Account()
-CARD = Bubble("请核对：桂花新村路灯坏了", (Button("确认提交", "确认"), Button("修改", "我要修改")))
-
-
-@dataclass
-class ScriptedAssistant:
-    """Stands in for Rasa: repeats the resident's words, or says what `answers` holds for them."""
-
-    concurrency: ClassVar[int] = 8
-
-    answers: dict[str, tuple[Bubble, ...]] = field(default_factory=dict)
-    seconds: float = 0.0
-    failing: bool = False
-    turns: list[Turn] = field(default_factory=list)
-
-    def prepare(self, turn: Turn) -> PreparedTurn:
-        self.turns.append(turn)
-        time.sleep(self.seconds)
-        if self.failing:
-            raise AssistantError("down")
-        return Done(TurnResult(self.answers.get(turn.text, (Bubble(f"收到：{turn.text}"),)), (), {}))
-
-    def parse(self, text: str) -> dict[str, Any]:
-        return {}
-
-    def serving_model(self) -> str:
-        return "scripted"
-
-
-class Refusals:
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.forged_signatures = Counter("forged_signatures", "refused requests", registry=self.registry)
-
-    @property
-    def count(self) -> int:
-        return int(self.registry.get_sample_value("forged_signatures_total") or 0)
-
-
-@dataclass
-class Channel:
-    services: Services
-    conversations: Conversations
-    assistant: ScriptedAssistant
-    refusals: Refusals
-    client: CustomerServiceClient
-    http: FlaskClient
-    delivery: Delivery
-    account: Account = ACCOUNT
-
-    def say(self, text: str, **more: str) -> str | None:
-        return self.account.said(self.account.post(self.http, self.account.text(text, **more)))
-
-    def rows(self) -> list[Any]:
-        with reading(self.services.engine) as connection:
-            return list(connection.execute(select(inbound_messages).order_by(inbound_messages.c.id)))
-
-    def open_notices(self) -> list[str]:
-        with reading(self.services.engine) as connection:
-            rows = connection.execute(select(notices).where(notices.c.delivered_at.is_(None))).fetchall()
-        return [self.services.vault.open(row.text) for row in rows]
-
-
-@pytest.fixture
-def platform() -> Iterator[Platform]:
-    running = Platform()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def settings(tmp_path: Path, platform: Platform) -> Settings:
-    return Settings(
-        var_dir=tmp_path,
-        secret_key="a secret key for tests",
-        wechat_app_id=ACCOUNT.app_id,
-        wechat_app_secret=platform.secret,
-        wechat_token=ACCOUNT.token,
-        wechat_aes_key=ACCOUNT.aes_key,
-        wechat_api_base=platform.start(),
-    )
-
-
-MakeChannel = Callable[..., Channel]
-
-
-@pytest.fixture(scope="session")
-def city() -> Services:
-    """Catalogue and gazetteer, loaded once."""
-    return build_services(Settings(secret_key="unused"))
-
-
-@pytest.fixture
-def make_channel(city: Services, settings: Settings) -> MakeChannel:
-    """A process of the service; several share one database, as replicas do."""
-
-    def make(*, seconds: float = 4.2, allow: Callable[[str], bool] = lambda openid: True, **changes: str) -> Channel:
-        engine, vault = open_engine(settings), Vault(settings.secret_key)
-        metadata.create_all(engine)
-        tickets = replace(city.tickets, engine=engine, vault=vault, now=utc_now)
-        changed = replace(settings, **changes)  # type: ignore[arg-type]
-        services = replace(city, settings=changed, engine=engine, vault=vault, tickets=tickets)
-        assistant, refusals = ScriptedAssistant(), Refusals()
-        conversations, client = Conversations(services, assistant), CustomerServiceClient(services)
-        app = Flask(__name__)
-        app.register_blueprint(create_blueprint(services, conversations, refusals, client, allow, seconds=seconds))
-        return Channel(services, conversations, assistant, refusals, client, app.test_client(), Delivery(services, client))
-
-    return make
-
-
-@pytest.fixture
-def channel(make_channel: MakeChannel) -> Channel:
-    return make_channel()
+pytest_plugins = ("tests.wechat_channel",)
 
 
 # -- the platform's own test vectors ----------------------------------------------------------------------------------
@@ -201,7 +76,10 @@ def test_documented_secure_mode_reply() -> None:
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def read(fields: dict[str, str]) -> Any:
+Fields = dict[str, Any]
+
+
+def read(fields: Fields) -> Any:
     codec = WeChatCodec(Settings(wechat_app_id=ACCOUNT.app_id, wechat_token=ACCOUNT.token, wechat_aes_key=ACCOUNT.aes_key))
     return codec.open_request(*ACCOUNT.sign_request(fields))
 
@@ -212,6 +90,9 @@ def read(fields: dict[str, str]) -> Any:
         (ACCOUNT.text("路灯坏了🙏\n三天了"), {"text": "路灯坏了🙏\n三天了"}),
         (ACCOUNT.text(""), {"text": ""}),
         (ACCOUNT.message("image", PicUrl="http://mmbiz/1", MediaId="m1"), {"kind": "picture", "text": ""}),
+        (ACCOUNT.message("video", MediaId="m1", ThumbMediaId="m2"), {"kind": "picture"}),
+        (ACCOUNT.message("shortvideo", MediaId="m1", ThumbMediaId="m2"), {"kind": "picture"}),
+        (ACCOUNT.text("非常满意", bizmsgmenuid="sat:20261121-0001:5"), {"text": "非常满意"}),
         (ACCOUNT.message("voice", MediaId="m1", Format="amr", Recognition="楼道灯坏了"), {"text": "楼道灯坏了"}),
         (
             ACCOUNT.message("location", Location_X="33.59", Location_Y="119.02", Scale="16", Label="淮安市政府"),
@@ -221,10 +102,11 @@ def read(fields: dict[str, str]) -> Any:
         (ACCOUNT.event("subscribe", EventKey="last_trade_no_1"), {"text": "你好"}),
         (ACCOUNT.event("subscribe", EventKey="qrscene_c:320812", Ticket="t"), {"kind": "scene", "scene": "c:320812"}),
         (ACCOUNT.event("SCAN", EventKey="r:7", Ticket="t"), {"kind": "scene", "scene": "r:7"}),
+        (ACCOUNT.event("scancode_waitmsg", EventKey="k", ScanCodeInfo={"ScanType": "qrcode", "ScanResult": "c:1"}), {"kind": "scene", "scene": "c:1"}),
         (ACCOUNT.event("CLICK", EventKey="查进度"), {"text": "查进度"}),
     ],
 )
-def test_message_becomes_inbound_message(fields: dict[str, str], expected: dict[str, Any]) -> None:
+def test_message_becomes_inbound_message(fields: Fields, expected: dict[str, Any]) -> None:
     message_id = fields.get("MsgId") or f"{fields['CreateTime']}:{fields['Event']}:{fields['EventKey']}"
     assert read(fields).message == InboundMessage("wechat", RESIDENT, message_id, account=ACCOUNT.name, **expected)
 
@@ -233,24 +115,102 @@ def test_message_becomes_inbound_message(fields: dict[str, str], expected: dict[
     ("fields", "answer"),
     [
         (ACCOUNT.message("voice", MediaId="m1", Format="amr", Recognition=""), ASK_TO_TYPE),
-        (ACCOUNT.message("video", MediaId="m1", ThumbMediaId="m2"), UNSUPPORTED),
-        (ACCOUNT.message("shortvideo", MediaId="m1", ThumbMediaId="m2"), UNSUPPORTED),
-        (ACCOUNT.message("link", Title="t", Description="d", Url="https://x"), UNSUPPORTED),
+        (ACCOUNT.message("link", Title="t", Description="d", Url="https://x"), LINK.format(title="《t》")),
+        (ACCOUNT.message("link", Url="https://x"), LINK.format(title="")),
         (ACCOUNT.message("hologram"), UNSUPPORTED),
         (ACCOUNT.text("【收到不支持的消息类型，暂无法显示】"), UNSUPPORTED),
         (ACCOUNT.message("location", Location_X="nan", Location_Y="119", Label=""), UNSUPPORTED),
     ],
 )
-def test_unreadable_types_get_a_fixed_answer(channel: Channel, fields: dict[str, str], answer: str) -> None:
-    assert ACCOUNT.said(ACCOUNT.post(channel.http, fields)) == answer
+def test_unreadable_types_get_a_fixed_answer(channel: Channel, fields: Fields, answer: str) -> None:
+    assert channel.heard(fields) == answer
     assert channel.assistant.turns == []
 
 
-@pytest.mark.parametrize("event", ["unsubscribe", "VIEW", "LOCATION", "TEMPLATESENDJOBFINISH", "subscribe_msg_popup_event"])
-def test_other_events_are_acknowledged_and_nothing_more(channel: Channel, event: str) -> None:
-    response = ACCOUNT.post(channel.http, ACCOUNT.event(event, EventKey="https://example.org/", Latitude="33.5"))
+@pytest.mark.parametrize("kind", ["image", "video", "shortvideo"])
+def test_without_a_secret_pictures_cannot_be_fetched(make_channel: MakeChannel, kind: str) -> None:
+    channel = make_channel(wechat_app_secret="")
+    assert channel.heard(ACCOUNT.message(kind, MediaId="m1")) == NO_MEDIA
+    assert channel.rows() == []
+
+
+def popup(*items: Fields) -> Fields:
+    return ACCOUNT.event("subscribe_msg_popup_event", SubscribeMsgPopupEvent={"List": list(items)})
+
+
+ONE = {"TemplateId": "t1", "SubscribeStatusString": "accept", "PopupScene": "2"}
+TWO = {"TemplateId": "t2", "SubscribeStatusString": "reject", "PopupScene": "1"}
+SENT = {"TemplateId": "t1", "MsgID": "17", "ErrorCode": "0", "ErrorStatus": "success"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (ACCOUNT.event("unsubscribe", EventKey=""), Notification("unsubscribe", {"openid": ""})),
+        (ACCOUNT.event("VIEW", EventKey="https://example.org/", MenuId="1"), None),
+        (ACCOUNT.event("view_miniprogram", EventKey="pages/index"), None),
+        (ACCOUNT.event("scancode_push", EventKey="k", ScanCodeInfo={"ScanType": "qrcode", "ScanResult": "1"}), None),
+        (ACCOUNT.event("pic_sysphoto", EventKey="k", SendPicsInfo={"Count": "1"}), None),
+        (ACCOUNT.event("location_select", EventKey="k", SendLocationInfo={"Location_X": "33"}), None),
+        (
+            ACCOUNT.event("LOCATION", Latitude="33.5", Longitude="119.1", Precision="30"),
+            Notification("position", {"lat": 33.5, "lng": 119.1}),
+        ),
+        (ACCOUNT.event("LOCATION", Latitude="inf", Longitude="119.1"), None),
+        (
+            ACCOUNT.event("TEMPLATESENDJOBFINISH", MsgID="9", Status="failed:user block"),
+            Notification("send_result", {"results": [{"message_id": "9", "status": "failed:user block"}]}),
+        ),
+        (popup(ONE), Notification("subscriptions", {"t1": "accept"})),
+        (popup(ONE, TWO), Notification("subscriptions", {"t1": "accept", "t2": "reject"})),
+        (
+            ACCOUNT.event("subscribe_msg_change_event", SubscribeMsgChangeEvent={"List": [TWO]}),
+            Notification("subscriptions", {"t2": "reject"}),
+        ),
+        (
+            ACCOUNT.event("subscribe_msg_sent_event", SubscribeMsgSentEvent={"List": [SENT]}),
+            Notification("send_result", {"results": [{"message_id": "17", "status": "success"}]}),
+        ),
+        (ACCOUNT.event("kf_create_session", KfAccount="kf1@gh"), Notification("desk_session", {"openid": ""})),
+        (ACCOUNT.event("kf_close_session", KfAccount="kf1@gh"), Notification("desk_session", {"openid": ""})),
+        (ACCOUNT.event("kf_switch_session", FromKfAccount="a", ToKfAccount="b"), Notification("desk_session", {"openid": ""})),
+        (ACCOUNT.event("user_info_modified", OpenID="o1"), None),
+        (ACCOUNT.event("user_authorization_revoke", OpenID="o1", RevokeInfo="301"), Notification("revoke", {"openid": "o1"})),
+        (ACCOUNT.event("user_authorization_cancellation", OpenID="o1"), Notification("cancel", {"openid": "o1"})),
+        (ACCOUNT.event("PUBLISHJOBFINISH", PublishEventInfo={"publish_id": "1"}), None),
+        (ACCOUNT.event("never_heard_of"), None),
+    ],
+)
+def test_other_events_are_acknowledged_without_a_turn(channel: Channel, fields: Fields, told: Notification | None) -> None:
+    assert read(fields).notification == told
+    response = channel.post(fields)
     assert (response.status_code, response.get_data(as_text=True)) == (200, "success")
     assert channel.rows() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "grants"),
+    [
+        (ACCOUNT.text("你好"), "message"),
+        (ACCOUNT.message("link", Url="https://x"), "message"),
+        (ACCOUNT.text("非常满意", bizmsgmenuid="101"), "tap"),
+        (ACCOUNT.event("CLICK", EventKey="查进度"), "tap"),
+        (ACCOUNT.event("subscribe"), "tap"),
+        (ACCOUNT.event("SCAN", EventKey="c:1"), "tap"),
+        (ACCOUNT.event("scancode_push"), "tap"),
+        (ACCOUNT.event("VIEW", EventKey="https://x"), ""),
+        (ACCOUNT.event("LOCATION", Latitude="1", Longitude="2"), ""),
+    ],
+)
+def test_what_the_platform_allows_for_it(fields: Fields, grants: str) -> None:
+    assert read(fields).grants == grants
+
+
+def test_media_of_a_message() -> None:
+    assert read(ACCOUNT.message("image", PicUrl="http://x", MediaId="m1")).media == Media("picture", "m1")
+    assert read(ACCOUNT.message("shortvideo", MediaId="m2", ThumbMediaId="t")).media == Media("video", "m2")
+    assert read(ACCOUNT.message("voice", MediaId="m3", MediaId16K="m4", Format="amr")).media == Media("voice", "m4")
+    assert read(ACCOUNT.text("满意", bizmsgmenuid="101")).menu_id == "101"
 
 
 def test_long_event_key_still_fits_the_message_id() -> None:
@@ -417,7 +377,7 @@ def test_any_text_comes_back_unharmed(channel: Channel, text: str) -> None:
 def test_characters_that_xml_forbids_are_left_out(channel: Channel) -> None:
     channel.assistant.answers["你好"] = (Bubble("甲\x00乙\x0b丙\ufffe丁\r\n戊"),)
     assert channel.say("你好") == "甲乙丙丁\n戊"
-    assert passive_text(Reply((Bubble("半个\ud83d"),))) == "半个"
+    assert passive_text_of((Bubble("半个\ud83d"),)) == "半个"
 
 
 def test_bubbles_become_one_text_with_numbered_choices(channel: Channel) -> None:
@@ -432,17 +392,34 @@ def test_silent_turn_is_acknowledged(channel: Channel) -> None:
 
 
 @pytest.mark.parametrize("filler", ["字", "🙏", "é", "a"])
-def test_long_reply_is_cut_on_a_character_and_keeps_its_choices(channel: Channel, filler: str) -> None:
+def test_long_reply_goes_on_in_customer_service_messages(channel: Channel, platform: Platform, filler: str) -> None:
+    channel.assistant.answers["长"] = (Bubble(filler * 2001, CARD.buttons),)
+    message = ACCOUNT.text("长")
+    said = channel.heard(message)
+    assert said is not None and MAX_TEXT_BYTES - 4 < len(said.encode()) <= MAX_TEXT_BYTES
+    assert channel.heard(message) == said, "a retry hears the same"
+    channel.delivery.deliver_notices()
+    assert said + "".join(platform.texts()) == filler * 2001 + "\n回复数字选择：\n1 确认提交\n2 修改"
+    assert all(len(text.encode()) <= MAX_TEXT_BYTES for text in platform.texts())
+
+
+@pytest.mark.parametrize("filler", ["字", "🙏", "é", "a"])
+def test_long_reply_is_cut_on_a_character_and_keeps_its_choices(make_channel: MakeChannel, filler: str) -> None:
+    channel = make_channel(wechat_app_secret="")
     channel.assistant.answers["长"] = (Bubble(filler * 3000, CARD.buttons),)
     said = channel.say("长")
     assert said is not None and MAX_TEXT_BYTES - 4 < len(said.encode()) <= MAX_TEXT_BYTES
     assert said.lstrip(filler) == f"{MORE_FOLLOWS}\n回复数字选择：\n1 确认提交\n2 修改"
 
 
+def passive_text_of(bubbles: tuple[Bubble, ...]) -> str:
+    return passive_text([Reply(bubbles)])
+
+
 def test_text_of_exactly_the_limit_is_not_cut() -> None:
     text = "字" * 666 + "ab"
-    assert passive_text(Reply((Bubble(text),))) == text
-    assert passive_text(Reply((Bubble(text + "c"),))).endswith(MORE_FOLLOWS)
+    assert passive_text_of((Bubble(text),)) == text
+    assert passive_text_of((Bubble(text + "c"),)).endswith(MORE_FOLLOWS)
 
 
 @pytest.mark.parametrize("answer", ["1", "１", "一", " 1 ", "1。", "1、", "确认提交"])
@@ -596,7 +573,7 @@ def test_refused_push_is_said_with_the_next_turn(make_channel: MakeChannel, plat
     channel.assistant.seconds = 0.5
     platform.errcodes.append(errcode)
     assert channel.say("路灯坏了") is None
-    _wait_until(lambda: [row.delivery for row in channel.rows()] == ["pending"])
+    wait_until(lambda: [row.delivery for row in channel.rows()] == ["pending"])
     assert channel.open_notices() == ["收到：路灯坏了"]
     assert make_channel().say("还在吗") == "收到：路灯坏了\n\n收到：还在吗"
     assert platform.sends == [] and channel.open_notices() == []
@@ -605,7 +582,7 @@ def test_refused_push_is_said_with_the_next_turn(make_channel: MakeChannel, plat
 def test_notice_is_pushed_once_within_48_hours(make_channel: MakeChannel, platform: Platform) -> None:
     channel, other = make_channel(), make_channel()
     channel.say("路灯坏了")
-    _add_notice(channel, "已办结。")
+    channel.add_notice("已办结。")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda c: c.delivery.deliver_notices(), [channel, other] * 2))
     assert platform.texts() == ["已办结。"] and channel.open_notices() == []
@@ -613,17 +590,17 @@ def test_notice_is_pushed_once_within_48_hours(make_channel: MakeChannel, platfo
 
 def test_notice_waits_when_the_last_message_is_too_old(channel: Channel, platform: Platform) -> None:
     channel.say("路灯坏了")
-    _add_notice(channel, "已办结。")
+    channel.add_notice("已办结。")
     with transaction(channel.services.engine) as connection:
-        connection.execute(update(inbound_messages).values(received_at=iso(channel.services.now() - timedelta(hours=49))))
+        connection.execute(update(wechat_contacts).values(messages_until=iso(channel.services.now() - timedelta(hours=1))))
     channel.delivery.deliver_notices()
     assert platform.attempts == 0 and channel.open_notices() == ["已办结。"]
 
 
 def test_used_up_quota_is_not_tried_again_before_the_next_message(channel: Channel, platform: Platform) -> None:
     channel.say("路灯坏了")
-    _add_notice(channel, "已签收。")
-    _add_notice(channel, "已办结。")
+    channel.add_notice("已签收。")
+    channel.add_notice("已办结。")
     platform.errcodes.append(45047)
     for _ in range(3):
         channel.delivery.deliver_notices()
@@ -636,16 +613,20 @@ def test_unknown_outcome_counts_as_sent(make_channel: MakeChannel, platform: Pla
     channel.client.TIMEOUT_SECONDS = 1
     channel.assistant.seconds, platform.delay = 0.5, 2.0
     assert channel.say("路灯坏了") is None
-    _wait_until(lambda: [row.delivery for row in channel.rows()] == ["pushed"])
+    wait_until(lambda: [row.delivery for row in channel.rows()] == ["pushed"])
     assert platform.wait_for_sends(1) == ["收到：路灯坏了"] and channel.open_notices() == []
 
 
-@pytest.mark.parametrize("changes", [{"wechat_api_base": "http://127.0.0.1:9"}, {"wechat_app_secret": ""}, {"wechat_app_secret": "wrong"}])
-def test_push_that_cannot_be_made_leaves_a_notice(make_channel: MakeChannel, changes: dict[str, str]) -> None:
-    channel = make_channel(seconds=0.2, **changes)
-    channel.assistant.seconds = 0.5
+@pytest.mark.parametrize("changes", [{"wechat_api_base": "http://127.0.0.1:9"}, {"wechat_app_secret": "wrong"}])
+def test_push_that_cannot_be_made_is_said_with_the_next_turn(make_channel: MakeChannel, changes: dict[str, str]) -> None:
+    channel = make_channel(seconds=0.3, **changes)
+    channel.assistant.seconds = 0.6
     assert channel.say("路灯坏了") is None
-    _wait_until(lambda: channel.open_notices() == ["收到：路灯坏了"])
+    wait_until(lambda: channel.rows()[0].answered_at is not None)
+    channel.assistant.seconds = 0.0
+    assert channel.say("在吗") == "收到：路灯坏了\n\n收到：在吗"
+    channel.delivery.deliver_notices()
+    assert channel.open_notices() == []
 
 
 def test_any_number_of_threads_fetch_one_token(channel: Channel, platform: Platform) -> None:
@@ -672,7 +653,7 @@ def test_permanently_refused_token_ends_after_one_retry(channel: Channel, platfo
 
 def test_token_that_is_about_to_expire_is_replaced(channel: Channel, platform: Platform) -> None:
     offset = [timedelta(0)]
-    client = CustomerServiceClient(replace(channel.services, now=lambda: utc_now() + offset[0]))
+    client = WeChatClient(replace(channel.services, now=lambda: utc_now() + offset[0]))
     client.send_text(RESIDENT, "甲")
     offset[0] = timedelta(seconds=6899)
     client.send_text(RESIDENT, "乙")
@@ -712,20 +693,3 @@ def test_no_secret_gets_into_logs_or_errors(channel: Channel, platform: Platform
     assert "access_token=***" in told
     for private in (platform.token, platform.secret, RESIDENT, "13812345678", ACCOUNT.aes_key):
         assert private not in told
-
-
-def _add_notice(channel: Channel, text: str) -> None:
-    conversation_id = channel.conversations.conversation_id("wechat", RESIDENT, ACCOUNT.name)
-    with transaction(channel.services.engine) as connection:
-        connection.execute(
-            notices.insert().values(
-                conversation_id=conversation_id, text=channel.services.vault.seal(text), created_at=iso(channel.services.now())
-            )
-        )
-
-
-def _wait_until(condition: Callable[[], bool], *, seconds: float = 6.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.02)

@@ -32,11 +32,21 @@ def signature(*parts: str) -> str:
     return hashlib.sha1("".join(sorted(parts)).encode()).hexdigest()
 
 
-def to_xml(fields: Mapping[str, str]) -> str:
+def to_xml(fields: Mapping[str, Any]) -> str:
+    """Values are text, or elements inside, or a list of them: one element each."""
     root = ElementTree.Element("xml")
-    for name, value in fields.items():
-        ElementTree.SubElement(root, name).text = value
+    _add_elements(root, fields)
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def _add_elements(parent: ElementTree.Element, fields: Mapping[str, Any]) -> None:
+    for name, value in fields.items():
+        for item in value if isinstance(value, list) else [value]:
+            element = ElementTree.SubElement(parent, name)
+            if isinstance(item, Mapping):
+                _add_elements(element, item)
+            else:
+                element.text = item
 
 
 def from_xml(text: str) -> dict[str, str]:
@@ -54,13 +64,13 @@ class Account:
 
     # -- messages -------------------------------------------------------------------------------------------------
 
-    def text(self, content: str, **more: str) -> dict[str, str]:
+    def text(self, content: str, **more: str) -> dict[str, Any]:
         return self.message("text", Content=content, **more)
 
-    def message(self, kind: str, **fields: str) -> dict[str, str]:
+    def message(self, kind: str, **fields: str) -> dict[str, Any]:
         return {**self._common(kind), "MsgId": str(next(_message_ids)), **fields}
 
-    def event(self, name: str, **fields: str) -> dict[str, str]:
+    def event(self, name: str, **fields: Any) -> dict[str, Any]:
         return {**self._common("event"), "Event": name, **fields}
 
     def _common(self, kind: str) -> dict[str, str]:
@@ -68,7 +78,7 @@ class Account:
 
     # -- requests -------------------------------------------------------------------------------------------------
 
-    def sign_request(self, fields: Mapping[str, str], *, at: float | None = None) -> tuple[dict[str, str], bytes]:
+    def sign_request(self, fields: Mapping[str, Any], *, at: float | None = None) -> tuple[dict[str, str], bytes]:
         """Query and body of the callback for a message, signed anew each time as in the platform's retries."""
         return self.sign_xml(to_xml(fields), at=at)
 
@@ -81,12 +91,12 @@ class Account:
         query |= {"encrypt_type": "aes", "msg_signature": signature(self.token, query["timestamp"], query["nonce"], encrypted)}
         return query, to_xml({"ToUserName": self.name, "Encrypt": encrypted}).encode()
 
-    def post(self, client: Any, fields: Mapping[str, str]) -> Any:
+    def post(self, client: Any, fields: Mapping[str, Any]) -> Any:
         """Call the account's server back through a Flask test client; returns its response."""
         query, body = self.sign_request(fields)
         return client.post("/wechat", query_string=query, data=body, content_type="text/xml")
 
-    def post_to(self, url: str, fields: Mapping[str, str]) -> requests.Response:
+    def post_to(self, url: str, fields: Mapping[str, Any]) -> requests.Response:
         """Call a running server back as the platform does, hanging up after five seconds."""
         query, body = self.sign_request(fields)
         return requests.post(url, params=query, data=body, headers={"Content-Type": "text/xml"}, timeout=5)
@@ -139,7 +149,10 @@ class Account:
 
 @dataclass
 class Platform:
-    """api.weixin.qq.com on loopback. `errcodes` answer the next sends (0 = take it); `delay` slows sends down."""
+    """api.weixin.qq.com on loopback. `errcodes` answer the next sends (0 = take it); `delay` slows sends down.
+
+    With `count_quota` a send needs an allowance that interact() gave. `media` holds what residents sent, by media id.
+    """
 
     secret: str = "app-secret-of-the-test"
     sends: list[dict[str, Any]] = field(default_factory=list)  # accepted messages
@@ -147,8 +160,16 @@ class Platform:
     token_requests: list[dict[str, Any]] = field(default_factory=list)
     errcodes: deque[int] = field(default_factory=deque)
     permanent_errcode: int = 0
+    permitted: bool = True  # an account without verification gets 48001
+    count_quota: bool = False
+    media: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # id → content type, content
+    downloads: list[str] = field(default_factory=list)
+    typing: list[str] = field(default_factory=list)
     delay: float = 0.0
+    token_delay: float = 0.0
     token: str = ""
+    _allowances: dict[str, list[tuple[int, float]]] = field(default_factory=dict)  # openid → left, until when
+    _forced: list[float] = field(default_factory=list)
     _serial: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -176,20 +197,79 @@ class Platform:
         time.sleep(0.3)
         return self.texts()
 
+    def interact(self, openid: str, kind: str) -> None:
+        """The resident did something: five messages in 48 hours after a message, three in a minute after a tap."""
+        with self._lock:
+            left, seconds = (5, 172_800) if kind == "message" else (3, 60)
+            self._allowances.setdefault(openid, []).append((left, time.time() + seconds))
+
     def answer(self, path: str, body: bytes) -> dict[str, Any]:
         url, payload = urlsplit(path), json.loads(body)
+        token = parse_qs(url.query).get("access_token", [""])[0]
         if url.path == "/cgi-bin/stable_token":
+            time.sleep(self.token_delay)
             return self._stable_token(payload)
         if url.path == "/cgi-bin/message/custom/send":
             time.sleep(self.delay)
-            return self._send(parse_qs(url.query).get("access_token", [""])[0], payload, body)
+            return self._send(token, payload, body)
+        if url.path == "/cgi-bin/message/custom/typing":
+            return self._typing(token, payload)
         return {"errcode": 40066, "errmsg": "invalid url"}
+
+    def get(self, path: str, host: str) -> tuple[str, bytes]:
+        """Content type and body of a download: errors come with status 200, a video as an address."""
+        url = urlsplit(path)
+        query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        with self._lock:
+            self.downloads.append(query.get("media_id", url.path))
+            if url.path.startswith("/video/"):
+                return self.media[url.path.removeprefix("/video/")]
+            refusal = self._refusal(query.get("access_token", ""))
+            if not refusal and query.get("media_id") not in self.media:
+                refusal = {"errcode": 40007, "errmsg": "invalid media_id"}
+            if refusal:
+                return "application/json", json.dumps(refusal).encode()
+            kind, content = self.media[query["media_id"]]
+            if kind.startswith("video/"):
+                return "application/json", json.dumps({"video_url": f"http://{host}/video/{query['media_id']}"}).encode()
+            return kind, content
+
+    def _refusal(self, token: str) -> dict[str, Any] | None:
+        if not self.token or token != self.token:
+            return {"errcode": 40001, "errmsg": "invalid credential, access_token is invalid or not latest"}
+        return None
+
+    def _typing(self, token: str, payload: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            refusal = self._refusal(token) or ({} if self.permitted else {"errcode": 48001, "errmsg": "api unauthorized"})
+            if refusal:
+                return refusal
+            if payload["command"] not in ("Typing", "CancelTyping"):
+                return {"errcode": 45072, "errmsg": "invalid command"}
+            self.typing.append(payload["touser"])
+            return {"errcode": 0, "errmsg": "ok"}
+
+    def _spend(self, openid: str) -> int:
+        """0, or the code that says that nothing may be sent."""
+        valid = [(left, until) for left, until in self._allowances.get(openid, []) if until > time.time()]
+        self._allowances[openid] = valid
+        if not valid:
+            return 45015
+        for place, (left, until) in enumerate(valid):
+            if left:
+                valid[place] = (left - 1, until)
+                return 0
+        return 45047
 
     def _stable_token(self, payload: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
             self.token_requests.append(payload)
             if payload["secret"] != self.secret:
                 return {"errcode": 40125, "errmsg": "invalid appsecret"}
+            if payload["force_refresh"]:
+                if len(self._forced) >= 20 or (self._forced and time.time() - self._forced[-1] < 30):
+                    return {"errcode": 45009, "errmsg": "reach max api daily quota limit"}
+                self._forced.append(time.time())
             if not self.token or payload["force_refresh"]:
                 self._serial += 1
                 self.token = f"TOKEN-{self._serial}-" + "x" * 500
@@ -200,9 +280,14 @@ class Platform:
             self.attempts += 1
             if self.permanent_errcode:
                 return {"errcode": self.permanent_errcode, "errmsg": "programmed"}
-            if not self.token or token != self.token:
-                return {"errcode": 40001, "errmsg": "invalid credential, access_token is invalid or not latest"}
+            refusal = self._refusal(token)
+            if refusal:
+                return refusal
+            if not self.permitted:
+                return {"errcode": 48001, "errmsg": "api unauthorized"}
             errcode = self.errcodes.popleft() if self.errcodes else 0
+            if not errcode and self.count_quota:
+                errcode = self._spend(payload["touser"])
             if errcode:
                 return {"errcode": errcode, "errmsg": "programmed"}
             if len(payload["text"]["content"].encode()) > 2048:
@@ -222,10 +307,15 @@ def _handler_for(platform: Platform) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            answer = json.dumps(platform.answer(self.path, body)).encode()
+            self._send("application/json; charset=utf-8", json.dumps(platform.answer(self.path, body)).encode())
+
+        def do_GET(self) -> None:
+            self._send(*platform.get(self.path, self.headers["Host"]))
+
+        def _send(self, kind: str, answer: bytes) -> None:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # tests let the caller hang up
                 self.send_response(200)
-                self.send_header("Content-Type", "application/json; charset=utf-8")
+                self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(answer)))
                 self.end_headers()
                 self.wfile.write(answer)

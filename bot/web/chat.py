@@ -5,8 +5,6 @@ Register the blueprint exempt from Flask-WTF's form token: its POSTs come from s
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 import re
 import secrets
 import uuid
@@ -18,18 +16,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, abort, jsonify, render_template, request, send_file, session
-from PIL import Image, ImageOps
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, HistoryItem, InboundMessage
 from bot.db import StorageError, attachments, iso, parse_iso, reading, transaction
+from bot.pictures import MAX_PICTURE_BYTES, BadPicture, clean_picture, write_file
 from bot.services import Services
 from bot.web import add_page_headers
 
-MAX_PICTURE_BYTES = 10 * 1024 * 1024
-MAX_PICTURE_PIXELS = 50_000_000
-PICTURE_SIDE = 1600
 MAX_JSON_BYTES = 128 * 1024
 MAX_LABEL = 120
 EXAMPLES = ("路灯坏了", "查进度", "怎么办老年优待证", "我要提建议")
@@ -39,10 +34,6 @@ POLL_TURNS, FIRST_TURNS = 20, 60
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-
-
-class BadPicture(ValueError):
-    """The upload is not a picture we can open; the message is for the resident."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +133,7 @@ class ChatPages:
                         created_at=iso(self.services.now()),
                     )
                 )
-                _write_file(self._path(picture_id), jpeg)
+                write_file(self._path(picture_id), jpeg)
         except IntegrityError:  # sent before
             pass
         return picture_id
@@ -184,39 +175,6 @@ def create_blueprint(services: Services, conversations: Conversations, limiter_c
     blueprint.add_url_rule("/chat/pictures/<uuid:picture_id>", "picture", pages.picture)
     blueprint.after_request(add_page_headers)
     return blueprint
-
-
-def clean_picture(data: bytes) -> bytes:
-    """The picture as a JPEG of at most PICTURE_SIDE, upright, without any metadata. Raises BadPicture."""
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
-            if image.width * image.height > MAX_PICTURE_PIXELS:
-                raise BadPicture("这张照片的尺寸太大，请换一张小一点的。")
-            image.draft("RGB", (PICTURE_SIDE, PICTURE_SIDE))  # lets JPEG decode at a fraction of its size
-            flat = image.convert("RGBA" if image.has_transparency_data else "RGB")
-            flat.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-            upright = ImageOps.exif_transpose(flat).convert("RGBA")  # convert() kept the orientation tag
-    except BadPicture:
-        raise
-    except Exception as error:  # a decoder on hostile bytes raises anything: struct, zlib, memory errors; all mean the same here
-        raise BadPicture("这不是能打开的照片，请发 JPG、PNG 或 WebP 格式的图片。") from error
-    # Painted onto a fresh image: place, time, device and comments of the original have no way to come along.
-    fresh = Image.new("RGB", upright.size, "white")
-    fresh.paste(upright, mask=upright.getchannel("A"))
-    target = io.BytesIO()
-    fresh.save(target, "JPEG", quality=85, optimize=True)
-    return target.getvalue()
-
-
-def _write_file(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _message_from(body: Mapping[str, Any], sender: str) -> InboundMessage:

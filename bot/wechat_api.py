@@ -1,0 +1,282 @@
+"""The platform's HTTP API: customer-service messages, the typing sign, media. One client per process, thread-safe.
+
+wechatpy's client is not used: it retries without bound and loses the token race (docs/wechat.md). Errors never carry a URL.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from sqlalchemy import select
+from urllib3.exceptions import NewConnectionError
+
+from bot.db import StorageError, iso, reading, transaction, wechat_accounts
+from bot.services import Services
+from bot.wechat_text import clean, split_text
+from bot.wechat_token import AccessTokens, TokenRefused
+
+NOT_NOW = (45015, 45047)  # outside 48 hours; all messages for this interaction used up
+UNREACHABLE = (40003, 43004, 45015)  # no such follower, not following, silent for too long: until the next contact
+_NOT_PERMITTED = 48001  # an account without verification has no customer-service messages
+_TOKEN_REFUSED = (40001, 40014, 42001)
+_BUSY = -1
+_BUSY_PAUSES = (0.2, 0.8)
+_ASK_AGAIN = timedelta(hours=1)  # after "not permitted", which the owner of the account can change
+_REREAD_SECONDS = 30.0
+
+
+class WeChatError(Exception):
+    """A request that is not acceptable, or a call that failed. Never carries secrets, tokens, openids or text.
+
+    `code` is the platform's errcode when it answered with one; `unsure` means that the call may have taken effect all the same.
+    """
+
+    def __init__(self, reason: str, *, code: int | None = None, unsure: bool = False) -> None:
+        super().__init__(reason)
+        self.code, self.unsure = code, unsure
+
+
+@dataclass(frozen=True)
+class SendResult:
+    """`state` is sent, or pending when the platform takes no more now; then `unsent` is what has not gone out."""
+
+    state: str
+    unsent: str = ""
+    code: int = 0
+
+
+class WeChatClient:
+    """Calls with the account's access token; a refused token is exchanged once and the call made once more, never oftener."""
+
+    TIMEOUT_SECONDS = 5
+
+    def __init__(self, services: Services) -> None:
+        self._services, self._settings, self._now = services, services.settings, services.now
+        self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=16))
+        self._tokens = AccessTokens(services, self._fetch_token)
+        self._push_known_at, self._push_refused = -_REREAD_SECONDS, False
+        logging.getLogger("urllib3.connectionpool").addFilter(_redact_token)  # its debug lines carry whole URLs
+
+    # -- customer-service messages --------------------------------------------------------------------------------
+
+    def can_push(self) -> bool:
+        """Whether customer-service messages may be expected to work: a secret is set and the platform did not refuse lately."""
+        if not self._settings.wechat_app_secret:
+            return False
+        if time.monotonic() - self._push_known_at > _REREAD_SECONDS:
+            self._push_refused, self._push_known_at = self._read_push_refused(), time.monotonic()
+        return not self._push_refused
+
+    def prepare(self) -> None:
+        """Have a token at hand, so that little time lies between claiming a message and sending it. Raises WeChatError."""
+        self._token()
+
+    def send_text(self, openid: str, text: str, *, spend: Callable[[], bool] = lambda: True) -> SendResult:
+        """Send in as many messages as the size needs, each only when `spend()` allows it.
+
+        Raises WeChatError when nothing, or nobody knows what, was sent.
+        """
+        parts = split_text(clean(text).strip())
+        for sent, part in enumerate(parts):
+            unsent = "".join(parts[sent:])
+            if not spend():
+                return SendResult("pending", unsent)
+            try:
+                code = self._send(openid, part)
+            except WeChatError as error:
+                if sent == 0 or error.unsure:
+                    raise
+                return SendResult("pending", unsent)
+            if code:
+                return SendResult("pending", unsent, code)
+        return SendResult("sent")
+
+    def show_typing(self, openid: str) -> None:
+        """The sign that somebody is writing, for fifteen seconds or until the next message. Raises WeChatError."""
+        code = self._call("/cgi-bin/message/custom/typing", {"touser": openid, "command": "Typing"})
+        if code not in (0, 45081):  # 45081: it is shown already
+            raise WeChatError(f"custom/typing refused with {code}", code=code)
+
+    def _send(self, openid: str, text: str) -> int:
+        """0, or the code that says that the platform takes no more messages for this person now."""
+        payload = {"touser": openid, "msgtype": "text", "text": {"content": text}}
+        code = self._call("/cgi-bin/message/custom/send", payload)
+        for pause in _BUSY_PAUSES:
+            if code != _BUSY:
+                break
+            time.sleep(pause)
+            code = self._call("/cgi-bin/message/custom/send", payload)
+        if code and code not in NOT_NOW:
+            raise WeChatError(f"custom/send refused with {code}", code=code)
+        return code
+
+    def _call(self, path: str, payload: Mapping[str, Any]) -> int:
+        """The errcode. A refused token means that nothing was done: trying once more cannot do it twice."""
+        token = self._token()
+        code = self._code(self._post(path, payload, token))
+        if code in _TOKEN_REFUSED:
+            code = self._code(self._post(path, payload, self._token(refused=token)))
+        if code == _NOT_PERMITTED:
+            self._note_push_refused()
+        return code
+
+    # -- media ----------------------------------------------------------------------------------------------------
+
+    def download_media(self, media_id: str, *, limit: int) -> bytes:
+        """A resident's picture, video or voice. Raises WeChatError, with code 45001 when it is larger than `limit` bytes."""
+        token = self._token()
+        content = self._get_media(media_id, token, limit)
+        if isinstance(content, dict) and self._code(content) in _TOKEN_REFUSED:
+            content = self._get_media(media_id, self._token(refused=token), limit)
+        if isinstance(content, dict) and isinstance(content.get("video_url"), str):
+            content = self._get_media_url(content["video_url"], limit)
+        if isinstance(content, bytes):
+            return content
+        code = self._code(content)
+        raise WeChatError(f"media/get refused with {code}", code=code)
+
+    def _get_media(self, media_id: str, token: str, limit: int) -> bytes | dict[str, Any]:
+        url = self._settings.wechat_api_base.rstrip("/") + "/cgi-bin/media/get"
+        return self._download(url, {"access_token": token, "media_id": media_id}, limit)
+
+    def _get_media_url(self, url: str, limit: int) -> bytes | dict[str, Any]:
+        """Where a video is. The address comes from the platform; it must stay with the platform."""
+        host, own = urlsplit(url).hostname or "", urlsplit(self._settings.wechat_api_base).hostname
+        if urlsplit(url).scheme not in ("http", "https") or not (host == own or host.endswith((".qq.com", ".qpic.cn"))):
+            raise WeChatError("media/get pointed to a foreign host", code=40007)
+        return self._download(url, {}, limit)
+
+    def _download(self, url: str, params: Mapping[str, str], limit: int) -> bytes | dict[str, Any]:
+        failure = None
+        try:
+            with self._session.get(url, params=params, timeout=self.TIMEOUT_SECONDS, stream=True, allow_redirects=False) as answer:
+                status, kind, body = answer.status_code, answer.headers.get("Content-Type", ""), b""
+                for chunk in answer.iter_content(65536):
+                    body += chunk
+                    if len(body) > limit:
+                        break
+        except requests.RequestException as error:
+            failure = WeChatError(f"media/get failed: {type(error).__name__}")
+        if failure is None and status != 200:
+            failure = WeChatError(f"media/get answered {status}")
+        if failure is None and len(body) > limit:
+            failure = WeChatError("media is too large", code=45001)
+        if failure is not None:
+            raise failure
+        if "json" in kind or kind.startswith("text/"):
+            return _json_object(body)
+        return body
+
+    # -- access token ---------------------------------------------------------------------------------------------
+
+    def _token(self, *, refused: str | None = None) -> str:
+        try:
+            return self._tokens.get(refused=refused)
+        except TokenRefused as error:  # whatever happened to it, the call was not made
+            raise WeChatError(str(error), code=error.code) from None
+        except StorageError:
+            raise WeChatError("the access token's place in the database cannot be reached") from None
+
+    def _fetch_token(self, force: bool) -> tuple[str, int]:
+        """A token and its lifetime in seconds. Raises TokenRefused."""
+        payload = {
+            "grant_type": "client_credential",
+            "appid": self._settings.wechat_app_id,
+            "secret": self._settings.wechat_app_secret,
+            "force_refresh": force,
+        }
+        failure = None
+        try:
+            answer = self._post("/cgi-bin/stable_token", payload, None)
+        except WeChatError as error:
+            failure = str(error)
+        if failure is not None:
+            raise TokenRefused(failure)
+        value, lifetime = answer.get("access_token"), answer.get("expires_in")
+        if not isinstance(value, str) or not value or not isinstance(lifetime, int):
+            code = self._code(answer)
+            raise TokenRefused(f"stable_token refused with {code}", code=code)
+        return value, lifetime
+
+    # -- permission -----------------------------------------------------------------------------------------------
+
+    def _read_push_refused(self) -> bool:
+        mine = wechat_accounts.c.app_id == self._settings.wechat_app_id
+        try:
+            with reading(self._services.engine) as connection:
+                row = connection.execute(select(wechat_accounts.c.push_refused_at).where(mine)).first()
+        except StorageError:
+            return self._push_refused
+        return row is not None and row.push_refused_at is not None and row.push_refused_at > iso(self._now() - _ASK_AGAIN)
+
+    def _note_push_refused(self) -> None:
+        self._push_refused, self._push_known_at = True, time.monotonic()
+        mine = wechat_accounts.c.app_id == self._settings.wechat_app_id
+        with transaction(self._services.engine, durable=False) as connection:  # the row is there: a token was needed
+            connection.execute(wechat_accounts.update().where(mine).values(push_refused_at=iso(self._now())))
+
+    # -- HTTP -----------------------------------------------------------------------------------------------------
+
+    def _post(self, path: str, payload: Mapping[str, Any], token: str | None) -> Mapping[str, Any]:
+        """The platform's JSON. The original exceptions are dropped on purpose: they carry the URL with its token."""
+        failure = None
+        try:
+            answer = self._session.post(
+                self._settings.wechat_api_base.rstrip("/") + path,
+                params={"access_token": token} if token else None,
+                # Escaped characters would reach the resident as \uXXXX.
+                data=json.dumps(payload, ensure_ascii=False).encode(),
+                headers={"Content-Type": "application/json; charset=utf-8"},
+                timeout=self.TIMEOUT_SECONDS,
+                allow_redirects=False,
+            )
+            data = answer.json()
+        except requests.exceptions.JSONDecodeError:
+            failure = WeChatError(f"{path} answered {answer.status_code} without JSON", unsure=answer.status_code == 504)
+        except requests.RequestException as error:
+            failure = WeChatError(f"{path} failed: {type(error).__name__}", unsure=not _never_left(error))
+        if failure is None and not (answer.ok and isinstance(data, dict)):
+            # A gateway's error page: only with 504 may the request have gone through behind it.
+            failure = WeChatError(f"{path} answered {answer.status_code}", unsure=answer.status_code == 504)
+        if failure is not None:
+            raise failure
+        found: Mapping[str, Any] = data
+        return found
+
+    @staticmethod
+    def _code(answer: Mapping[str, Any]) -> int:
+        code = answer.get("errcode", 0)
+        return code if isinstance(code, int) else _BUSY
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"errcode": _BUSY}
+
+
+def _never_left(error: requests.RequestException) -> bool:
+    """Whether the request certainly did not reach the platform."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
+
+
+_SECRET_PARAMETER = re.compile(r"((?:access_token|media_id)=)[^&\s]+")
+
+
+def _redact_token(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(_SECRET_PARAMETER.sub(r"\1***", value) if isinstance(value, str) else value for value in record.args)
+    return True
