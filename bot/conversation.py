@@ -26,7 +26,7 @@ from bot.services import Services
 logger = logging.getLogger(__name__)
 
 MAX_TEXT = 4000
-_STRIPES = 1024
+_STRIPES = 16384
 _CONFLICT_RETRIES = 5
 # A message that fails this often would fail for ever; a person gets it, and the resident an honest word.
 _MAX_FAILURES = 3

@@ -5,6 +5,7 @@ after a tap on a menu, a scan or a new subscription. We count along, so that a m
 """
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -14,6 +15,9 @@ from sqlalchemy.engine import Connection
 from bot.conversation import InboundMessage
 from bot.db import conversations, inbound_messages, iso, transaction, wechat_contacts, wechat_media, wechat_subscriptions
 from bot.services import Services
+from bot.wechat import Notification
+
+logger = logging.getLogger(__name__)
 
 MESSAGE_QUOTA, MESSAGE_SPAN = 5, timedelta(hours=48)
 TAP_QUOTA, TAP_SPAN = 3, timedelta(minutes=1)
@@ -73,6 +77,21 @@ class Contacts:
         self._change(conversation_id, messages_left=0, taps_left=0)
 
     # -- what the platform told -----------------------------------------------------------------------------------
+
+    def heed(self, conversation_id: str, told: Notification) -> None:
+        """What follows from an event that needs no answer. Raises StorageError."""
+        logger.info("event %s", told.name, extra={"conversation": conversation_id})
+        if told.name in ("unsubscribe", "cancel"):
+            self.unlink(conversation_id)
+        elif told.name == "revoke":
+            self.forget_point(conversation_id)
+        elif told.name == "position":
+            self.remember_point(conversation_id, told.details)
+        elif told.name == "subscriptions":
+            self.remember_subscriptions(conversation_id, told.details)
+        elif told.name == "send_result":
+            for result in told.details["results"]:
+                logger.info("notification %(message_id)s: %(status)s", result, extra={"conversation": conversation_id})
 
     def remember_point(self, conversation_id: str, point: Mapping[str, float]) -> None:
         """Where the app says the resident is; only the last point is kept."""

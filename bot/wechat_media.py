@@ -71,8 +71,7 @@ class MediaKeeper:
         """The note's id, and whether it is new. What was said is not known yet; the message is complete once it is heard."""
         media_id = self._id(conversation_id, message)
         try:
-            with transaction(self._services.engine) as connection:
-                del connection
+            with transaction(self._services.engine):  # on the disk before the platform hears `success`
                 self._insert(conversation_id, media_id, "voice", {"media_id": media.media_id, "message": vars(message)}, leased=True)
         except IntegrityError:
             return media_id, False

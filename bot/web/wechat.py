@@ -27,7 +27,7 @@ from bot.db import conversations as conversation_table
 from bot.db import inbound_messages, iso, parse_iso, reading
 from bot.ordered_pool import OrderedPool
 from bot.services import Services
-from bot.wechat import MAX_BODY, SUCCESS, Incoming, Notification, WeChatCodec
+from bot.wechat import MAX_BODY, SUCCESS, Incoming, WeChatCodec
 from bot.wechat_api import WeChatClient, WeChatError
 from bot.wechat_contacts import Contacts
 from bot.wechat_delivery import Delivery, find_last_reply
@@ -356,25 +356,9 @@ class Callback:
         conversation_id = self.conversations.conversation_id("wechat", incoming.openid, incoming.account)
         if incoming.grants:
             self.contacts.grant(conversation_id, InboundMessage("wechat", incoming.openid, "", account=incoming.account), incoming.grants)
-        told = incoming.notification
-        if told is not None:
-            logger.info("event %s", told.name, extra={"conversation": conversation_id})
-            self._heed(incoming, told, conversation_id)
-
-    def _heed(self, incoming: Incoming, told: Notification, conversation_id: str) -> None:
-        if told.details.get("openid"):
-            conversation_id = self.conversations.conversation_id("wechat", told.details["openid"], incoming.account)
-        if told.name in ("unsubscribe", "cancel"):
-            self.contacts.unlink(conversation_id)
-        elif told.name == "revoke":
-            self.contacts.forget_point(conversation_id)
-        elif told.name == "position":
-            self.contacts.remember_point(conversation_id, told.details)
-        elif told.name == "subscriptions":
-            self.contacts.remember_subscriptions(conversation_id, told.details)
-        elif told.name == "send_result":
-            for result in told.details["results"]:
-                logger.info("notification %(message_id)s: %(status)s", result, extra={"conversation": conversation_id})
+        if incoming.notification is not None:
+            person = incoming.notification.details.get("openid") or incoming.openid
+            self.contacts.heed(self.conversations.conversation_id("wechat", person, incoming.account), incoming.notification)
 
     # -- background -----------------------------------------------------------------------------------------------
 
