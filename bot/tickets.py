@@ -159,8 +159,14 @@ class Tickets:
             return None
         since = iso(now - timedelta(days=CLUSTER_DAYS))
         rows = connection.execute(_SAME_PLACE, {"place": key, "since": since}).fetchall()
-        title = title_of(petition)
-        return next((row.cluster for row in rows if row.category_code == petition.category or alike(title, row.title)), None)
+        return next((row.cluster for row in rows if self._is_same_matter(petition, row)), None)
+
+    def _is_same_matter(self, petition: Petition, row: Row) -> bool:
+        """Whether an earlier ticket of the same place is about the same: read as the same leaf, or told in the same words."""
+        if row.category_code == petition.category or alike(title_of(petition), row.title):
+            return True
+        matter, earlier = matter_of(petition, self.catalogue), self.catalogue.find_matter(row.title)
+        return matter is not None and matter == earlier
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,10 @@ _PLAIN_NEEDS = {kind: compile_patterns(patterns) for kind, patterns in PLAIN_NEE
 _SCOPES = {scope: compile_patterns(patterns) for scope, patterns in SCOPES.items()}
 _LOOK_ALIKES = compile_patterns(LOOK_ALIKES)
 
+# What nearly happened is no danger any more, but it shows a hazard.
+DANGER_QUIET, NEED_QUIET = ("told", "over", "near"), ("told", "over")
+NEVER = 1.1
+
 _SENTENCE = re.compile(r"[^。！？!?；;\n]{1,120}[。！？!?；;\n]*")
 _CLAUSE_END = re.compile(r"[，。！？；!?;\n、, ]")
 # How far before a word of danger "没", "如果" or "去年" still speaks of it, in characters.
@@ -51,10 +55,10 @@ class Thresholds:
 
 
 # Chosen on held-out folds of our own texts: no emergency missed at the price of few false alarms.
-SHORT = Thresholds((0.08, 0.22, 0.6), (0.1, 0.35))
+SHORT = Thresholds((0.08, 0.35, 0.6), (0.1, 0.35))
 # Who writes more than a cry has time to name the danger.
 CRY_LENGTH = 70
-REPORT = Thresholds((0.08, 0.3, 0.7), (0.15, 0.6))
+REPORT = Thresholds((0.08, 0.35, 0.7), (0.15, 0.6))
 # A letter tells of much that is over, and one sentence out of it is one of many: both need more.
 LETTER = Thresholds((0.25, 0.7, 0.9), (0.35, 0.6))
 SENTENCE = Thresholds((0.6, 1.1, 1.1), (0.6, 1.1))
@@ -96,7 +100,7 @@ def judge_urgency(text: str, probabilities: Mapping[str, float], read: Read | No
     """Level, emergency and the words that say so. `probabilities` by level come from the trained reader for the whole text,
     `read` gives them for one sentence; without it a long letter is judged as a whole only."""
     folded = fold(text)
-    dangers, needs = _find(folded, _DANGERS), _find(folded, _NEEDS)
+    dangers, needs = _find(folded, _DANGERS, DANGER_QUIET), _find(folded, _NEEDS, NEED_QUIET)
     short = len(text) <= WHOLE_LENGTH
     whole = _judge(text, folded, dangers, needs, probabilities, SHORT if len(text) <= CRY_LENGTH else REPORT if short else LETTER)
     if whole.level == ROUTINE:
@@ -107,7 +111,7 @@ def judge_urgency(text: str, probabilities: Mapping[str, float], read: Read | No
 
 
 def _judge_plain(text: str, folded: str, probabilities: Mapping[str, float], short: bool) -> Urgency | None:
-    plain = [sign for sign in _find(folded, _PLAIN_NEEDS) if not sign.quiet and (short or sign.start < OPENING)]
+    plain = [sign for sign in _find(folded, _PLAIN_NEEDS, NEED_QUIET) if not sign.quiet and (short or sign.start < OPENING)]
     if plain and (not short or 1.0 - probabilities.get(ROUTINE, 0.0) >= PLAINLY):
         return Urgency(URGENT, 0.5, False, None, _spans(text, plain))
     return None
@@ -154,7 +158,9 @@ def _critical_threshold(folded: str, dangers: Sequence[Sign], needs: Sequence[Si
         return 0.0
     if loud:
         return with_word
-    if dangers or needs or _SCOPES["told"].search(folded) or _SCOPES["over"].search(folded):
+    if not dangers and _SCOPES["near"].search(folded):
+        return NEVER
+    if dangers or needs or _is_quiet(folded, DANGER_QUIET):
         return quiet
     return without
 
@@ -165,18 +171,18 @@ def _spans(text: str, signs: Sequence[Sign]) -> tuple[tuple[int, int, str], ...]
 
 def find_dangers(folded: str) -> list[tuple[str, int, int]]:
     """(kind, start, end) of words of danger in a folded text that are neither denied, past, supposed nor look-alikes."""
-    return [(sign.kind, sign.start, sign.end) for sign in _find(folded, _DANGERS)]
+    return [(sign.kind, sign.start, sign.end) for sign in _find(folded, _DANGERS, DANGER_QUIET)]
 
 
-def _find(folded: str, patterns: Mapping[str, re.Pattern[str]]) -> list[Sign]:
-    """In order of the text."""
+def _find(folded: str, patterns: Mapping[str, re.Pattern[str]], quieting: Sequence[str]) -> list[Sign]:
+    """In order of the text; `quieting` are the scopes that make a sign quiet."""
     found = [(match.start(), match.end(), kind) for kind, pattern in patterns.items() for match in pattern.finditer(folded)]
     if not found:
         return []
     shadows = [match.span() for match in _LOOK_ALIKES.finditer(folded)]
     borders = [0, *(match.end() for match in _CLAUSE_END.finditer(folded))]
     sentences = [match.span() for match in _SENTENCE.finditer(folded)]
-    starts, quiet = [start for start, _ in sentences], [_is_quiet(folded[start:end]) for start, end in sentences]
+    starts, quiet = [start for start, _ in sentences], [_is_quiet(folded[start:end], quieting) for start, end in sentences]
     signs = []
     for start, end, kind in sorted(found):
         if _in_shadow(shadows, start, end):
@@ -203,5 +209,5 @@ def _is_set_aside(folded: str, begin: int, start: int, end: int) -> bool:
     return bool(_SCOPES["past"].search(folded, max(begin, start - CLAUSE_REACH), border.start() if border else end + CLAUSE_REACH))
 
 
-def _is_quiet(sentence: str) -> bool:
-    return bool(_SCOPES["told"].search(sentence) or _SCOPES["over"].search(sentence))
+def _is_quiet(sentence: str, quieting: Sequence[str]) -> bool:
+    return any(_SCOPES[scope].search(sentence) for scope in quieting)
