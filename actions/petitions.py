@@ -61,10 +61,18 @@ class ActionTakePetition(TalkAction):
         if not diversion:
             talk.remember(diverted=None)
         talk.drafts = drafts_from_message(talk)
+        if diversion and diversion.category:
+            talk.drafts = [_under(diversion.category, draft) for draft in talk.drafts]
         tell_entitlements(talk)
         start(talk)
         if diversion:
             talk.remember(reporter={**(talk.slot("reporter") or {}), "confidential": True})
+
+
+def _under(category: str, draft: Petition) -> Petition:
+    """The draft in the class that its kind of matter has, with the leaf that was read where that is in it."""
+    own = next((code for code, _ in draft.alternatives if code[:2] == category[:2]), category)
+    return replace(draft, category=own, category_confidence=1.0, fixed=(*draft.fixed, "category"))
 
 
 def _insisting(talk: Talk) -> Diversion | None:
@@ -101,7 +109,8 @@ def drafts_from_message(talk: Talk) -> list[Petition]:
     """One draft, or one per separate appeal; a place named once serves every part that has none."""
     matter = talk.catalogue.find_matter(talk.text)
     kind = None if matter and matter.kind else {"report_need": NEED, "report_topic": TOPIC}.get(talk.intent)
-    if talk.intent == "report_topic" and re.search(r"投诉|举报|没人管|不处理", talk.text):
+    praises = talk.latest["reading"]["request_type"]["name"] == "表扬"
+    if praises or talk.intent == "report_topic" and re.search(r"投诉|举报|没人管|不处理", talk.text):
         kind = None
     scene = talk.slot("scene") or {}
     if scene.get("kind") == "room" and kind is None and talk.latest["reading"]["request_type"]["name"] in ("建议", "求助", "咨询"):
@@ -472,6 +481,10 @@ class ActionFilePetition(TalkAction):
             talk.say("utter_nothing_to_confirm")
         elif talk.asked == "confirm":
             file_drafts(talk)
+        elif "提交" in talk.text and talk.asked != "split":
+            # Who insists on filing has no more to say about what was asked; the card comes with what is known.
+            talk.drafts[0] = replace(talk.drafts[0], unanswered={**talk.drafts[0].unanswered, str(talk.asked): 9})
+            talk.ask_next()
         else:
             talk.ask_again()
 

@@ -70,6 +70,7 @@ class Diversion:
     unless: re.Pattern[str] | None
     say: str
     file: bool = False
+    category: str | None = None  # of the ticket that is filed all the same, unless its first level was read already
 
     def applies_to(self, text: str) -> bool:
         return bool(self.pattern.search(text)) and not (self.unless and self.unless.search(text))
@@ -312,7 +313,8 @@ def _emergency(entry: Mapping[str, Any]) -> Emergency:
 
 def _diversion(entry: Mapping[str, Any]) -> Diversion:
     unless = re.compile(entry["unless"]) if entry.get("unless") else None
-    return Diversion(entry["code"], entry["title"], re.compile(entry["pattern"]), unless, entry["say"], bool(entry.get("file")))
+    file, category = bool(entry.get("file")), entry.get("category")
+    return Diversion(entry["code"], entry["title"], re.compile(entry["pattern"]), unless, entry["say"], file, category)
 
 
 def _entry(entry: Mapping[str, Any]) -> Entry:

@@ -37,6 +37,9 @@ _CORRECTION = re.compile(r"(?:不对|错了|不是|说错了|更正|纠正|改�
 # "你们这样做不对" in a letter corrects nobody's address.
 _SELF_CORRECTION = re.compile(r"(?:^|[，。！？,.!?\s])[啊哦嗯呃]*(?:不对|错了|更正)|说错了|不对不对")
 _NOT_BUT = re.compile(r"不是\s*([^，。,\s是]{1,20}?)\s*[，,、\s]*\s*(?:而?是|应该是|改成)\s*([^，。,\s]{1,30})")
+_RESPONDENT = re.compile(
+    r"[\u4e00-\u9fff]{2,12}?(?:主任|书记|局长|所长|科长|处长|镇长|乡长|县长|区长|市长|村长|会计|校长|院长|队长|站长|经理|老板)"
+)
 _BUILDING_WORD = re.compile(r"^[\dA-Za-z一二三四五六七八九十]+\s*(?:号楼|栋|幢|座|单元|楼|室|号|组|队)")
 
 
@@ -230,7 +233,7 @@ def choose_district(petition: Petition, text: str, gazetteer: Gazetteer) -> Peti
 
 
 def _merge_places(known: Mapping[str, Any], new: Place, text: str, gazetteer: Gazetteer) -> Place:
-    old = str(known["text"])
+    old = re.sub(r"^(?:我们|咱们?)?小区(?=[\dA-Za-z一二三四五六七八九十])", "", str(known["text"]))  # "小区三号楼": now we hear which
     if new.text in old:
         return gazetteer.resolve(old)
     if old in new.text:
@@ -310,9 +313,9 @@ def note_asked(petition: Petition, slot: str) -> Petition:
 
 
 def facts_in(text: str) -> dict[str, str]:
-    """when, amount, persons, employer, as literally written."""
+    """when, amount, persons, employer, respondent, as literally written."""
     found: dict[str, str] = {}
-    for slot, pattern in (("when", _WHEN), ("amount", _AMOUNT), ("persons", _PEOPLE), ("employer", _EMPLOYER)):
+    for slot, pattern in (("when", _WHEN), ("amount", _AMOUNT), ("persons", _PEOPLE), ("employer", _EMPLOYER), ("respondent", _RESPONDENT)):
         match = pattern.search(text)
         if match:
             found[slot] = match.group().strip()

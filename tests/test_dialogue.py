@@ -273,3 +273,44 @@ def test_markup_and_braces_are_only_words(talk: Conversation) -> None:
 def test_unknown_code_is_welcomed_all_the_same(talk: Conversation) -> None:
     assert talk.say({"text": "", "scene": "../../etc/passwd"})
     assert talk.outcome.tickets == []
+
+
+# -- what people really say -------------------------------------------------------------------------------------------
+
+
+def test_cry_at_the_end_of_a_complaint_is_heard(talk: Conversation) -> None:
+    first = talk.say("楼上漏水把我家天花板泡了，找了物业好几次都不管，我都快崩溃了不想活了")
+    assert "110" in first_sentence(first) or "120" in first_sentence(first)
+    assert talk.outcome.tickets[-1]["emergency"]
+
+
+def test_words_before_the_matter_are_no_matter_of_their_own(talk: Conversation) -> None:
+    talk.say("那个 你们能不能顺便管管我们楼下烧烤摊 烟呛得窗户都不敢开")
+    assert "分开登记" not in talk.buttons
+
+
+def test_praise_is_not_taken_for_a_wish(talk: Conversation) -> None:
+    talk.say("我想表扬一下公交8路的司机师傅，昨天帮我把轮椅抬上车")
+    talk.say("确认提交")
+    assert (last_ticket(talk)["kind"], last_ticket(talk)["request_type"]) == ("appeal", "表扬")
+
+
+def test_who_insists_on_filing_is_asked_no_more(talk: Conversation) -> None:
+    assert "多少钱" in "".join(talk.say("我在饭店端盘子，老板欠我一个月工资不给，清江浦区淮海南路老码头饭店"))
+    assert "请核对" in "".join(talk.say("提交"))
+    talk.say("确认提交")
+    assert talk.outcome.tickets
+
+
+def test_supplement_is_kept_however_it_sounds(talk: Conversation) -> None:
+    talk.say(STREET_LIGHT)
+    answer_questions(talk, {"phone": "13900009011"})
+    talk.say("补充情况")
+    assert last_ticket(talk)["ticket_number"] in "".join(talk.say("旁边还有个大坑"))
+
+
+def test_bribery_goes_to_discipline_inspection_whatever_else_it_mentions(talk: Conversation) -> None:
+    talk.say("我要举报柳树湾街道办主任收人家钱安排低保，能不能别让人知道是我说的")
+    talk.say("确认提交")
+    ticket = last_ticket(talk)
+    assert ticket["category"]["path"][0] == "纪检监察" and ticket["reporter"]["confidential"]

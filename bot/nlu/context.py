@@ -196,7 +196,9 @@ def _while_writing(text: str, name: str, confidence: float, parse: Mapping[str, 
 def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any], situation: Situation) -> str:
     if situation.asked == "address" and name not in ABOUT_TICKETS and name not in ("ask_human", "cancel", "thank", "greet"):
         return "inform"
-    if situation.asked in ("phone", "address", "rating", "withdraw", "note") and (name in _ANSWERS or len(text) <= 12 or name == "inform"):
+    if situation.asked == "note" and name not in ABOUT_TICKETS - {"supplement"} and name not in ("ask_human", "cancel", "thank", "greet"):
+        return "inform"  # what comes after "请说要补充的情况" is that, however it sounds
+    if situation.asked in ("phone", "address", "rating", "withdraw") and (name in _ANSWERS or len(text) <= 12 or name == "inform"):
         resolved = _answer_after_filing(text, name, situation)
         if resolved:
             return resolved

@@ -5,6 +5,7 @@ what bot.nlu.borders measures on both sides. A wrong cut costs a resident more t
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -101,6 +102,18 @@ class Lesson:
                 yield start, end
 
 
+# What one says before the matter ("那个 你们能不能") is none of its own.
+_FILLERS = re.compile(
+    r"那个|这个|就是(?:说)?|你们|我们?|能不能|可不可以|请问|想|问一?下|反映|投诉|咨询|喂|[你您]好|然后|还有|另外|顺便|再说|再就是|对了|麻烦|领导|[啊嘛呢哎嗯哦吧的了事]|\W"
+)
+LEAST_TOLD = 5
+
+
+def tells(piece: str) -> bool:
+    """Whether a piece of a folded text says anything that could be a matter."""
+    return len(_FILLERS.sub("", piece)) >= LEAST_TOLD
+
+
 def _near(border: int, others: Sequence[int]) -> bool:
     return any(abs(border - other) <= SAME for other in others)
 
@@ -161,7 +174,11 @@ class AppealSplitter(ModelPart):
 
     def _best_border(self, outline: Outline, borders: Sequence[int], scores: Sequence[float], stretch: tuple[int, int]) -> int | None:
         start, end = stretch
-        numbers = _likeliest(borders, scores, start, end)
+        numbers = [
+            number
+            for number in _likeliest(borders, scores, start, end)
+            if tells(outline.text[start : borders[number]]) and tells(outline.text[borders[number] : end])
+        ]
         if not numbers:
             return None
         judged = self.judge.probabilities([[*measures(outline, start, borders[number], end), scores[number]] for number in numbers])

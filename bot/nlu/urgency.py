@@ -27,6 +27,8 @@ _LOOK_ALIKES = compile_patterns(LOOK_ALIKES)
 # What nearly happened is no danger any more, but it shows a hazard.
 DANGER_QUIET, NEED_QUIET = ("told", "over", "near"), ("told", "over")
 NEVER = 1.1
+# A clause taken out of what was told needs a sure reader.
+CLAUSE = 0.6
 
 _SENTENCE = re.compile(r"[^。！？!?；;\n]{1,120}[。！？!?；;\n]*")
 _CLAUSE_END = re.compile(r"[，。！？；!?;\n、, ]")
@@ -105,6 +107,8 @@ def judge_urgency(text: str, probabilities: Mapping[str, float], read: Read | No
     whole = _judge(text, folded, dangers, needs, probabilities, SHORT if len(text) <= CRY_LENGTH else REPORT if short else LETTER)
     if whole.level == ROUTINE:
         whole = _judge_plain(text, folded, probabilities, short) or whole
+    if whole.level != CRITICAL and read is not None and short:
+        whole = _judge_clauses(text, folded, dangers, read) or whole
     if short or whole.level == CRITICAL or read is None:
         return whole
     return max((whole, *_judge_sentences(text, folded, dangers, needs, read)), key=_rank)
@@ -114,6 +118,20 @@ def _judge_plain(text: str, folded: str, probabilities: Mapping[str, float], sho
     plain = [sign for sign in _find(folded, _PLAIN_NEEDS, NEED_QUIET) if not sign.quiet and (short or sign.start < OPENING)]
     if plain and (not short or 1.0 - probabilities.get(ROUTINE, 0.0) >= PLAINLY):
         return Urgency(URGENT, 0.5, False, None, _spans(text, plain))
+    return None
+
+
+def _judge_clauses(text: str, folded: str, dangers: Sequence[Sign], read: Read) -> Urgency | None:
+    """A clause with a word of danger, read by itself: a cry at the end of a complaint must not drown in it."""
+    for sign in dangers:
+        if sign.quiet:
+            continue
+        begin = max((match.end() for match in _CLAUSE_END.finditer(folded, 0, sign.start)), default=0)
+        border = _CLAUSE_END.search(folded, sign.end)
+        end = border.start() if border else len(folded)
+        critical = read(text[begin:end]).get(CRITICAL, 0.0) if end - begin < len(folded) else 0.0
+        if critical >= CLAUSE:
+            return Urgency(CRITICAL, critical, True, sign.kind, _spans(text, [sign]))
     return None
 
 
