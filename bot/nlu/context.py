@@ -17,6 +17,7 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import INTENT, TEXT
 from rasa.shared.nlu.training_data.message import Message
 
+from bot.petition import looks_like_place
 from bot.text import fold
 
 DRAFTS, ASKED, RECENT_TICKETS, ENQUIRY, SCENE = "drafts", "asked", "recent_tickets", "enquiry", "scene"
@@ -98,6 +99,11 @@ def draft_text(tracker: DialogueStateTracker) -> str:
 def answers_the_card(text: str, tracker: DialogueStateTracker) -> bool:
     """Whether a message only says yes, no or which button to what was shown, and so adds nothing to the petition's words."""
     return situation_of(tracker).asked in ("confirm", "split") and phrase_intent(text) is not None
+
+
+def names_the_place(text: str, tracker: DialogueStateTracker) -> bool:
+    """Whether a message is the answer to "where" and nothing more: the words of a place say nothing about the matter."""
+    return situation_of(tracker).asked == "location" and looks_like_place(text)
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=False)

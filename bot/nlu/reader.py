@@ -21,7 +21,7 @@ from scipy.sparse import csr_matrix
 
 from bot.nlu import corpus
 from bot.nlu.component import ModelPart
-from bot.nlu.context import answers_the_card, draft_text
+from bot.nlu.context import answers_the_card, draft_text, names_the_place
 from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer, tokens_of
 from bot.nlu.linear import LinearReader
@@ -32,6 +32,7 @@ from bot.nlu.urgency import judge_urgency
 READING, DRAFT_READING = "reading", "draft_reading"
 Understood = tuple[list[dict[str, Any]], dict[str, Any]]
 SHORT, MOST_SHORT = 8, 4096
+PLAIN = 0.6
 TOP_CATEGORIES = 5
 # From here on other leaves of the same first level are likelier to be what is looked for than other first levels.
 SURE_FIRST_LEVEL = 0.9
@@ -130,7 +131,7 @@ class PetitionReader(ModelPart):
             self._read_parts(message, text)
             earlier = draft_text(tracker)
             if earlier and not answers_the_card(text, tracker):
-                message.set(DRAFT_READING, self._read_text(f"{earlier}\n{text}"), add_to_output=True)
+                message.set(DRAFT_READING, self._read_draft(earlier, text, names_the_place(text, tracker)), add_to_output=True)
         return messages
 
     def _understand(self, text: str) -> Understood:
@@ -143,6 +144,14 @@ class PetitionReader(ModelPart):
         if len(text) <= SHORT and len(self._short) < MOST_SHORT:
             self._short[text] = understood
         return understood
+
+    def _read_draft(self, earlier: str, text: str, is_place: bool) -> dict[str, Any]:
+        """Everything said so far; the words of a mere place count only where what was told before leaves the matter open."""
+        if is_place:
+            reading = self._read_text(earlier)
+            if reading["first_level_confidence"] >= PLAIN:
+                return reading
+        return self._read_text(f"{earlier}\n{text}")
 
     def _read_parts(self, message: Message, text: str) -> None:
         """Each separate appeal gets a reading of its own."""
