@@ -33,6 +33,7 @@ MAX_PARTS = 4
 
 _DONT_KNOW = re.compile(r"^(?:不清楚|不知道|说不清|不晓得|没有|没了?|无|不用|算了|不说|不方便|记不(?:清|得)|忘了|随便|不告诉)")
 _ANOTHER = re.compile(r"^(?:另外|还有(?:一?[个件])?(?:事|问题)?|对了|再(?:反映|说|报)(?:一?[个件])?|顺便)")
+_ANOTHER_MATTER = re.compile(r"^(?:另外|对了|还有|再|顺便)[，,\s]*(?:我)?(?:还有|再有|再说|再反映|反映)?(?:另外)?(?:一|1)?[个件桩](?:别的)?(?:事|问题)")
 SHORT_ANSWER = 10
 _LITTLE = 6  # a message this short carries no matter of its own
 
@@ -184,9 +185,14 @@ def share_place(talk: Talk) -> None:
 
 
 def _is_second_matter(talk: Talk, draft: Petition) -> bool:
+    """Announced by its first words and read as another field; "还有一个事" says so itself and needs only another leaf."""
     reading = talk.latest["reading"]
-    different = reading["categories"][0]["code"][:2] != draft.category[:2]
-    return bool(_ANOTHER.match(talk.text)) and different and float(reading["first_level_confidence"]) > 0.5 and len(talk.drafts) < MAX_PARTS
+    read, sure = reading["categories"][0]["code"], float(reading["first_level_confidence"])
+    if len(talk.drafts) >= MAX_PARTS or not _ANOTHER.match(talk.text):
+        return False
+    if _ANOTHER_MATTER.match(talk.text):
+        return bool(read != draft.category and sure > 0.25)
+    return bool(read[:2] != draft.category[:2] and sure > 0.5)
 
 
 def merge_message(talk: Talk, draft: Petition) -> Petition:

@@ -27,6 +27,7 @@ _LOOK_ALIKES = compile_patterns(LOOK_ALIKES)
 # What nearly happened is no danger any more, but it shows a hazard.
 DANGER_QUIET, NEED_QUIET = ("told", "over", "near"), ("told", "over")
 NEVER = 1.1
+SUICIDE = "suicide"
 # A clause taken out of what was told needs a sure reader.
 CLAUSE = 0.6
 
@@ -57,10 +58,10 @@ class Thresholds:
 
 
 # Chosen on held-out folds of our own texts: no emergency missed at the price of few false alarms.
-SHORT = Thresholds((0.05, 0.3, 0.6), (0.1, 0.45))
+SHORT = Thresholds((0.05, 0.6, 0.6), (0.1, 0.45))
 # Who writes more than a cry has time to name the danger.
 CRY_LENGTH = 70
-REPORT = Thresholds((0.05, 0.3, 0.7), (0.15, 0.6))
+REPORT = Thresholds((0.05, 0.6, 0.7), (0.15, 0.6))
 # A letter tells of much that is over, and one sentence out of it is one of many: both need more.
 LETTER = Thresholds((0.25, 0.7, 0.9), (0.35, 0.6))
 SENTENCE = Thresholds((0.6, 1.1, 1.1), (0.6, 1.1))
@@ -200,14 +201,17 @@ def _find(folded: str, patterns: Mapping[str, re.Pattern[str]], quieting: Sequen
     shadows = [match.span() for match in _LOOK_ALIKES.finditer(folded)]
     borders = [0, *(match.end() for match in _CLAUSE_END.finditer(folded))]
     sentences = [match.span() for match in _SENTENCE.finditer(folded)]
-    starts, quiet = [start for start, _ in sentences], [_is_quiet(folded[start:end], quieting) for start, end in sentences]
+    starts = [start for start, _ in sentences]
     signs = []
     for start, end, kind in sorted(found):
         if _in_shadow(shadows, start, end):
             continue
         begin = borders[bisect_right(borders, start) - 1]
         if not _is_set_aside(folded, begin, start, end):
-            signs.append(Sign(kind, start, end, bool(quiet) and quiet[bisect_right(starts, start) - 1]))
+            first, last = sentences[bisect_right(starts, start) - 1] if sentences else (0, len(folded))
+            # "都摆好了" in somebody's goodbye does not mean that it is over.
+            scopes = ("told",) if kind == SUICIDE else quieting
+            signs.append(Sign(kind, start, end, _is_quiet(folded[first:last], scopes)))
     return signs
 
 
