@@ -107,6 +107,8 @@ _FILLERS = re.compile(
     r"那个|这个|就是(?:说)?|你们|我们?|能不能|可不可以|请问|想|问一?下|反映|投诉|咨询|喂|[你您]好|然后|还有|另外|顺便|再说|再就是|对了|麻烦|领导|[啊嘛呢哎嗯哦吧的了事]|\W"
 )
 LEAST_TOLD = 5
+# The second of several numbered demands or reasons belongs to the same appeal as the first.
+_NEXT_POINT = re.compile(r"[\s，,；;。]*(?:[（(]?[2-9二三四五六七八九][）)、.．，:：]|第[二三四五六]|[②③④⑤⑥])")
 
 
 def tells(piece: str) -> bool:
@@ -177,7 +179,9 @@ class AppealSplitter(ModelPart):
         numbers = [
             number
             for number in _likeliest(borders, scores, start, end)
-            if tells(outline.text[start : borders[number]]) and tells(outline.text[borders[number] : end])
+            if tells(outline.text[start : borders[number]])
+            and tells(outline.text[borders[number] : end])
+            and not (outline.reasons and _NEXT_POINT.match(outline.text, borders[number]))
         ]
         if not numbers:
             return None
