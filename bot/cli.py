@@ -95,7 +95,7 @@ def _train(options: argparse.Namespace) -> None:
     if options.if_missing and find_archives(services.settings.models_dir):
         return
     now = services.now()
-    print("训练模型，大约一分钟 / training, about a minute …", file=sys.stderr)
+    print("训练模型，大约两分钟 / training, about two minutes …", file=sys.stderr)
     path = train_model(services.settings, now=now)
     version = register_model(services, path, trained_at=now, metrics={})
     print(version)

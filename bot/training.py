@@ -17,7 +17,7 @@ class TrainingError(Exception):
 
 
 def train_model(settings: Settings, *, now: datetime) -> Path:
-    """Train on nlu_data and write `models/<version>.tar.gz`. Takes about a minute. Raises TrainingError."""
+    """Train on nlu_data and write `models/<version>.tar.gz`. Takes about two minutes. Raises TrainingError."""
     from rasa.model_training import train  # imports TensorFlow: only when a model is really trained
 
     settings.models_dir.mkdir(parents=True, exist_ok=True)
