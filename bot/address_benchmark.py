@@ -15,9 +15,9 @@ from typing import Any
 import jieba
 import numpy as np
 
-from bot.batch import open_table
 from bot.gazetteer import Gazetteer
 from bot.nlu.address import AddressReader, Tagged, entities_of, tokens_of
+from bot.tables import open_table
 from bot.text import fold
 
 MAX_READINGS, MAX_GAP = 200, 8

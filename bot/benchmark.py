@@ -15,10 +15,10 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from sklearn.metrics import precision_recall_fscore_support
 
-from bot.batch import open_table
 from bot.evaluation import calibration_error
 from bot.nlu.features import MAX_CHARACTERS, Vectorizer, characters_of, opening_tokens, tokens_from_words, words_of
 from bot.nlu.linear import StackedReader
+from bot.tables import open_table
 from bot.text import fold
 
 # A stop word of the tokenised texts: in at least this share (and number) of raw texts, and ten times rarer among the words.

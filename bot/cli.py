@@ -115,7 +115,8 @@ def _classify(options: argparse.Namespace) -> None:
     from bot.embedded import open_embedded
 
     services = _services()
-    count = classify_file(options.input, options.out, open_embedded(models_to_serve(services)), services)
+    assistant = open_embedded(models_to_serve(services))
+    count = classify_file(options.input, options.out, assistant, services, processes=len(os.sched_getaffinity(0)))
     print(f"{count} rows -> {options.out}")
 
 
@@ -143,7 +144,7 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from bot.batch import import_file
+    from bot.importing import import_file
 
     count, problems = import_file(options.file, _services())
     for problem in problems:

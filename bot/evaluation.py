@@ -15,9 +15,9 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from bot.assistant import Assistant
-from bot.batch import open_table
 from bot.parse import build_parse
 from bot.services import Services
+from bot.tables import open_table
 
 MAX_MISTAKES = 30
 ECE_BINS = 10

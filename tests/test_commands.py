@@ -16,13 +16,15 @@ import pytest
 from argon2 import PasswordHasher
 from openpyxl import Workbook, load_workbook
 
-from bot.batch import FLAT_COLUMNS, classify_file
+from bot.assistant import AssistantError
+from bot.batch import BATCH_ROWS, _in_order, classify_file
 from bot.benchmark import benchmark_category
 from bot.embedded import EmbeddedAssistant
 from bot.models import archive_path, register_model
 from bot.petition import Petition
 from bot.services import Services, build_services
 from bot.settings import PROJECT_ROOT, load_settings
+from bot.tables import FLAT_COLUMNS
 
 PARSE_KEYS = {
     "text", "model", "intent", "request_type", "categories", "urgency", "locations", "main_location", "evidence", "parts",
@@ -255,6 +257,25 @@ def test_broken_row_is_named_and_the_others_are_read(classify: Classify, tmp_pat
     rows = classify(tmp_path / "in.jsonl", "out.jsonl")
     assert [row["parse"] is None for row in rows] == [True, False, True]
     assert "row 1: turns is not valid JSON" in capsys.readouterr().err
+
+
+def test_several_processes_keep_rows_in_order(
+    environment: dict[str, str], tmp_path: Path, assistant: EmbeddedAssistant, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"id": number, "text": f"{number}号楼的路灯坏了"} for number in range(3 * BATCH_ROWS + 5)]
+    rows[40] = {"id": 40, "turns": "[not json"}
+    source = _write(tmp_path / "in.jsonl", rows)
+    services = services_of(environment)
+    for name, processes in (("one.jsonl", 1), ("two.jsonl", 2)):
+        assert classify_file(source, tmp_path / name, assistant, services, processes=processes) == len(rows)
+        assert "row 41" in capsys.readouterr().err
+    assert _read(tmp_path / "two.jsonl") == _read(tmp_path / "one.jsonl")
+    assert [row["id"] for row in _read(tmp_path / "two.jsonl")] == list(range(len(rows)))
+
+
+def test_process_that_dies_is_said_and_not_waited_for() -> None:
+    with pytest.raises(AssistantError, match="died"):
+        list(_in_order(lambda batch: os._exit(9), iter([[(1, {"text": "路灯坏了"})]]), 2))
 
 
 def test_awkward_texts_pass(classify: Classify, tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ class Outline:
         weights = fields.weights[self.numbers]
         self.sums = np.vstack([np.zeros((1, weights.shape[1]), np.float32), np.cumsum(weights, axis=0)])
         self.idf = fields.idf[self.numbers]
+        _, self.own = np.unique(self.numbers, return_inverse=True)  # the pairs of this text, numbered from 0
         self.several = bool(SEVERAL.search(self.text))
         first = FIRST_NUMBER.search(self.text)
         self.first_number = first.start() if first else len(text)
@@ -127,7 +128,9 @@ class Outline:
         """Weight of the pairs after the border that stood before it, as a share."""
         weights = self.idf[border:end]
         total = float(weights.sum())
-        known = np.isin(self.numbers[border:end], self.numbers[start:border])
+        before = np.zeros(len(self.own) + 1, np.bool_)
+        before[self.own[start:border]] = True
+        known = before[self.own[border:end]]
         return float(weights[known].sum()) / total if total else 0.0
 
 

@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from bot.nlu.features import FIRST_MARK, PAIR_MARK, WORD_MARK, Row, Vectorizer, words_of
+from bot.nlu.features import FIRST_MARK, MAX_CHARACTERS, PAIR_MARK, WORD_MARK, Row, Vectorizer, cut
 from bot.nlu.linear import LinearReader
 from bot.text import fold
 
@@ -17,32 +16,22 @@ MAX_FEATURES = 120
 _MARKS = re.compile(f"[{WORD_MARK}{PAIR_MARK}{FIRST_MARK}]")
 
 
-def evidence_spans(
-    text: str, tokens: Sequence[str], vectorizer: Vectorizer, reader: LinearReader, row: Row, label: str
-) -> list[dict[str, Any]]:
+def evidence_spans(text: str, vectorizer: Vectorizer, reader: LinearReader, row: Row, label: str) -> list[dict[str, Any]]:
     """Up to five non-overlapping word spans with their share of the score for `label`, heaviest first."""
     numbers, shares = reader.contributions(row, label)
     heaviest = np.argsort(-np.abs(shares))[:MAX_FEATURES]
-    share = dict(zip(numbers[heaviest].tolist(), shares[heaviest].tolist()))
-    folded = fold(text)
-    weight = np.zeros(len(text) + 1, np.float32)
-    for token in set(tokens):
-        value = share.get(vectorizer.vocabulary.get(token, -1))
-        if value is None:
-            continue
-        pieces = [piece for piece in _MARKS.split(token) if piece]
+    folded = fold(text[:MAX_CHARACTERS])
+    weight = np.zeros(len(folded) + 1, np.float32)
+    for number, share in zip(numbers[heaviest].tolist(), shares[heaviest].tolist()):
+        pieces = [piece for piece in _MARKS.split(vectorizer.names[number]) if piece]
         for piece in pieces:
             start = folded.find(piece)
             if start >= 0:
-                weight[start : start + len(piece)] += value / len(piece) / len(pieces)
+                weight[start : start + len(piece)] += share / len(piece) / len(pieces)
+    sums = np.concatenate([[0.0], np.cumsum(weight)])
     spans: list[dict[str, Any]] = []
-    position = 0
-    for word in words_of(folded):
-        start = folded.find(word, position)
-        if start < 0:
-            continue
-        position = start + len(word)
-        total = float(weight[start:position].sum())
-        if total > 0 and len(word) > 1:
-            spans.append({"text": text[start:position], "start": start, "end": position, "weight": round(total, 4)})
+    for start, end in cut(folded):
+        total = float(sums[end] - sums[start])
+        if total > 0 and end - start > 1:
+            spans.append({"text": text[start:end], "start": start, "end": end, "weight": round(total, 4)})
     return sorted(spans, key=lambda span: -span["weight"])[:MAX_SPANS]

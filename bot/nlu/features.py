@@ -10,6 +10,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import jieba
 import numpy as np
@@ -32,11 +34,21 @@ _WORD = re.compile(r"[^\W_]+")
 jieba.setLogLevel(logging.WARNING)
 
 Row = tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]
+Span = tuple[int, int]
+
+
+@lru_cache(maxsize=64)
+def cut(text: str) -> tuple[Span, ...]:
+    """(start, end) of the words of an already folded text, punctuation included, without gaps. Every component reads the same
+    message one after the other, and cutting it is what costs most: the last few are kept."""
+    ends = list(accumulate(map(len, jieba.cut(text, HMM=False))))
+    return tuple(zip([0, *ends], ends))
 
 
 def words_of(text: str) -> list[str]:
     """Words of an already folded text, without punctuation; long numbers collapse to one token."""
-    return [word for word in jieba.cut(_DIGITS.sub("0", text), HMM=False) if _WORD.match(word)]
+    words = (text[start:end] for start, end in cut(text))
+    return [_DIGITS.sub("0", word) for word in words if _WORD.match(word)]
 
 
 def characters_of(text: str) -> str:
@@ -99,6 +111,11 @@ class Vectorizer:
         new[old] = np.arange(len(kept), dtype=np.int32)
         vectorizer = cls({token: number for number, token in enumerate(kept)}, idf)
         return vectorizer, _stack([vectorizer._weigh(new[numbers], counts) for numbers, counts in counted], len(kept))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The token of each number."""
+        return list(self.vocabulary)
 
     def _weigh(self, numbers: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]) -> Row:
         """Column numbers in order and L2-normalised weights; tokens that are not in the vocabulary have the number -1."""

@@ -9,12 +9,10 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import ahocorasick
-import jieba
 import numpy as np
 import numpy.typing as npt
 import pycrfsuite
@@ -27,6 +25,8 @@ from sklearn.linear_model import LogisticRegression
 
 from bot.nlu import corpus
 from bot.nlu.component import ModelPart
+from bot.nlu.features import MAX_CHARACTERS as READ_CHARACTERS
+from bot.nlu.features import cut
 from bot.nlu.place_spans import Span, is_division, main_features, tidy, title_end, without_repeats
 from bot.text import fold
 
@@ -94,8 +94,9 @@ class PlaceReader(ModelPart):
         trainer = pycrfsuite.Trainer(algorithm="lbfgs", verbose=False)
         trainer.set_params({"c1": 0.05, "c2": 0.02, "max_iterations": MAX_ITERATIONS, "feature.possible_transitions": True})
         for message in marked:
-            text = fold(message.get(TEXT))[:MAX_CHARACTERS]
-            features = pycrfsuite.ItemSequence(character_features(text, _words(text), self.names))
+            whole = fold(message.get(TEXT))
+            text = whole[:MAX_CHARACTERS]
+            features = pycrfsuite.ItemSequence(character_features(text, _words(whole), self.names))
             tags = tags_from_spans(len(text), message.get(corpus.PLACES))
             # Texts written for this task are the longest and the most like real letters.
             for _ in range(LETTER_WEIGHT if message.get(corpus.URGENCY) is None else 1):
@@ -129,10 +130,11 @@ class PlaceReader(ModelPart):
         return messages
 
     def find(self, text: str) -> list[dict[str, Any]]:
-        folded = fold(text)[:MAX_CHARACTERS]
+        whole = fold(text)
+        folded = whole[:MAX_CHARACTERS]
         if not folded.strip():
             return []
-        words = _words(folded)
+        words = _words(whole)
         tags = self.tagger.tag(character_features(folded, words, self.names))
         inside = [1 - self.tagger.marginal("O", i) for i in range(len(folded))]
         spans = spans_from_tags(tags) or spans_from_tags(["I" if share > UNSURE else "O" for share in inside])
@@ -166,9 +168,9 @@ def _main_row(text: str, span: Span, spans: Sequence[Span], divisions: Sequence[
     return np.array(main_features(text, span, spans, bare=is_division(span, divisions)))
 
 
-def _words(text: str) -> list[Span]:
-    ends = list(accumulate(map(len, jieba.cut(text, HMM=True))))
-    return list(zip([0, *ends], ends))
+def _words(folded: str) -> list[Span]:
+    """Words of the beginning that is searched for places, cut together with what the other components read."""
+    return [(start, min(end, MAX_CHARACTERS)) for start, end in cut(folded[:READ_CHARACTERS]) if start < MAX_CHARACTERS]
 
 
 def _automaton(items: Sequence[tuple[str, tuple[int, str]]]) -> ahocorasick.Automaton:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from bot.nlu.urgency import judge_urgency
 READING, DRAFT_READING = "reading", "draft_reading"
 Understood = tuple[list[dict[str, Any]], dict[str, Any]]
 SHORT, MOST_SHORT = 8, 4096
+ENOUGH_PAIRS = 100
 PLAIN = 0.6
 TOP_CATEGORIES = 5
 # From here on other leaves of the same first level are likelier to be what is looked for than other first levels.
@@ -41,7 +43,7 @@ SURE_FIRST_LEVEL = 0.9
 
 def known_share(tokens: Sequence[str], vectorizer: Vectorizer) -> float:
     """Share of a text's character pairs that the training texts know: near 0 for gibberish, whatever a reader makes of it."""
-    pairs = [token for token in tokens if len(token) == 2 and token[0] >= " "]
+    pairs = list(islice((token for token in tokens if len(token) == 2 and token[0] >= " "), ENOUGH_PAIRS))
     return sum(pair in vectorizer.vocabulary for pair in pairs) / len(pairs) if pairs else 1.0
 
 
@@ -180,7 +182,7 @@ class PetitionReader(ModelPart):
             "first_level_confidence": round(first_level_confidence, 4),
             "request_type": {"name": request_type, "confidence": round(request_confidence, 4)},
             "urgency": judge_urgency(text, self._urgency(row), self._read_urgency).as_dict(),
-            "evidence": evidence_spans(text, tokens, self.vectorizer, self.category.first, row, top),
+            "evidence": evidence_spans(text, self.vectorizer, self.category.first, row, top),
         }
 
     def _urgency(self, row: Row) -> dict[str, float]:

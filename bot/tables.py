@@ -1,0 +1,279 @@
+"""Tables in files: csv, xlsx and jsonl, by suffix, read as rows and written as rows with the parse.
+
+A file is looked through once before anything is written, so that an unreadable file changes nothing; rows are then streamed,
+so that 100,000 of them fit in little memory.
+"""
+from __future__ import annotations
+
+import codecs
+import contextlib
+import csv
+import json
+import os
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from datetime import time as clock_time
+from pathlib import Path
+from typing import Any
+
+from openpyxl import Workbook, load_workbook
+from openpyxl.cell import WriteOnlyCell
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.utils.exceptions import InvalidFileException
+
+PARSE = "parse"
+FLAT_COLUMNS = (
+    "category_code", "category_1", "category_2", "category_3", "category_confidence", "request_type", "request_type_confidence",
+    "urgency", "emergency", "location", "district", "evidence", "appeals", "model",
+)  # fmt: skip
+MAX_CELL = 10_000_000
+MAX_EXACT = 10**15  # a spreadsheet keeps 15 digits of a number: longer ones (order numbers) are written as text
+
+_PLAIN_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """An input file that was found readable. `headings`: key in a row → heading as written (two columns may share one)."""
+
+    headings: Mapping[str, str]
+    open_rows: Callable[[], Iterator[tuple[int, Row]]]
+
+    def key(self, name: str) -> str | None:
+        """The key of the column called `name`, whatever its case and the spaces around it."""
+        return next((key for key, heading in self.headings.items() if heading.strip().lower() == name), None)
+
+
+# -- reading --------------------------------------------------------------------------------------------------------------
+
+
+def open_table(path: Path) -> Table:
+    """Looks through the whole file. Raises ValueError with one sentence when it cannot be read to its end."""
+    if path.suffix.lower() not in _READERS:
+        raise ValueError(f"{path.name}: only .csv, .xlsx and .jsonl can be read")
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file")
+    return _READERS[path.suffix.lower()](path)
+
+
+def _open_csv(path: Path) -> Table:
+    encoding = _encoding_of(path)
+    with open(path, encoding=encoding, newline="") as file:
+        delimiter = max(",;\t", key=file.readline().count)
+
+    def records() -> Iterator[tuple[int, list[Any]]]:
+        csv.field_size_limit(MAX_CELL)
+        with open(path, encoding=encoding, newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter)
+            try:
+                yield from ((number, record) for number, record in enumerate(reader, 1) if record)
+            except csv.Error as error:
+                raise ValueError(f"{path.name} line {reader.line_num}: {error}") from None
+
+    return _table_of(path, records)
+
+
+def _encoding_of(path: Path) -> str:
+    for encoding in ("utf-8-sig", "gb18030"):
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            with open(path, "rb") as file:
+                for block in iter(lambda file=file: file.read(1 << 20), b""):  # type: ignore[misc]
+                    decoder.decode(block)
+            decoder.decode(b"", final=True)
+            return encoding
+        except UnicodeDecodeError:
+            continue
+    raise ValueError(f"{path.name} is neither UTF-8 nor GB18030 text")
+
+
+def _open_xlsx(path: Path) -> Table:
+    def records() -> Iterator[tuple[int, list[Any]]]:
+        try:
+            book = load_workbook(path, read_only=True, data_only=True)
+        except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, OSError):
+            raise ValueError(f"{path.name} is not a readable xlsx workbook") from None
+        with contextlib.closing(book):
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # some programs write wrong ones, and rows would be lost
+            for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+                if any(cell is not None for cell in cells):
+                    yield number, list(cells)
+
+    return _table_of(path, records)
+
+
+def _table_of(path: Path, records: Callable[[], Iterator[tuple[int, list[Any]]]]) -> Table:
+    """A table whose first record is the heading; cells beyond it get columns without a heading."""
+    everything = records()
+    _, heading = next(everything, (0, None))
+    if heading is None:
+        raise ValueError(f"{path.name} is empty")
+    width = max((len(record) for _, record in everything), default=0)
+    headings: dict[str, str] = {}
+    for title in [*map(cell_text, heading), *[""] * (width - len(heading))]:
+        key = next(key for key in _numbered(title) if key not in headings)
+        headings[key] = title
+
+    def rows() -> Iterator[tuple[int, Row]]:
+        inside = records()
+        next(inside)
+        for number, record in inside:
+            yield number, dict(zip(headings, [*record, *[None] * (len(headings) - len(record))], strict=True))
+
+    return Table(headings, rows)
+
+
+def _numbered(title: str) -> Iterator[str]:
+    yield title
+    number = 2
+    while True:
+        yield f"{title} ({number})"
+        number += 1
+
+
+def _open_jsonl(path: Path) -> Table:
+    def rows() -> Iterator[tuple[int, Row]]:
+        try:
+            with open(path, encoding="utf-8-sig") as file:
+                for number, line in enumerate(file, 1):
+                    if line.strip():
+                        yield number, _json_object(line, path, number)
+        except UnicodeDecodeError:
+            raise ValueError(f"{path.name} is not UTF-8 text") from None
+
+    headings = {key: key for _, row in rows() for key in row if key != PARSE}
+    return Table(headings, rows)
+
+
+def _json_object(line: str, path: Path, number: int) -> Row:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise ValueError(f"{path.name} line {number} is not a JSON object")
+    return row
+
+
+_READERS: dict[str, Callable[[Path], Table]] = {".csv": _open_csv, ".xlsx": _open_xlsx, ".jsonl": _open_jsonl}
+
+
+# -- writing --------------------------------------------------------------------------------------------------------------
+
+
+def flat_columns(parse: Mapping[str, Any] | None) -> Row:
+    """The parse as cells; all None without a parse."""
+    if parse is None:
+        return dict.fromkeys(FLAT_COLUMNS)
+    best = parse["categories"][0]
+    place = parse["locations"][parse["main_location"]] if parse["main_location"] is not None else {}
+    cells = (
+        best["code"], *best["path"], best["confidence"], parse["request_type"]["name"], parse["request_type"]["confidence"],
+        parse["urgency"]["level"], parse["urgency"]["emergency"], place.get("text"), place.get("district"),
+        "；".join(span["text"] for span in parse["evidence"]), len(parse["parts"]), parse["model"],
+    )  # fmt: skip
+    return dict(zip(FLAT_COLUMNS, cells, strict=True))
+Write = Callable[[Row, Mapping[str, Any] | None], None]
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place when all went well; input and output may be the same file."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _write_jsonl(path: Path, _table: Table) -> Iterator[Write]:
+    with open(path, "w", encoding="utf-8", errors="replace") as file:
+
+        def write(row: Row, parse: Mapping[str, Any] | None) -> None:
+            file.write(json.dumps({**row, PARSE: parse}, ensure_ascii=False, default=cell_text) + "\n")
+
+        yield write
+
+
+@contextlib.contextmanager
+def _write_csv(path: Path, table: Table) -> Iterator[Write]:
+    # With a byte order mark, because without one Excel takes Chinese for another encoding.
+    with open(path, "w", encoding="utf-8-sig", errors="replace", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([_harmless(heading) for heading in _all_headings(table)])
+
+        def write(row: Row, parse: Mapping[str, Any] | None) -> None:
+            cells = [*(row.get(key) for key in table.headings), *flat_columns(parse).values()]
+            writer.writerow([_harmless(cell_text(cell)) for cell in cells])
+
+        yield write
+
+
+@contextlib.contextmanager
+def _write_xlsx(path: Path, table: Table) -> Iterator[Write]:
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet()
+    sheet.append([_xlsx_cell(sheet, heading) for heading in _all_headings(table)])
+
+    def write(row: Row, parse: Mapping[str, Any] | None) -> None:
+        cells = [*(row.get(key) for key in table.headings), *flat_columns(parse).values()]
+        sheet.append([_xlsx_cell(sheet, cell) for cell in cells])
+
+    try:
+        yield write
+    finally:  # also on the way out of an error: openpyxl keeps the rows in a temporary file until it saves
+        book.save(path)
+
+
+WRITERS: dict[str, Callable[[Path, Table], contextlib.AbstractContextManager[Write]]] = {
+    ".jsonl": _write_jsonl,
+    ".csv": _write_csv,
+    ".xlsx": _write_xlsx,
+}
+
+
+def _all_headings(table: Table) -> list[str]:
+    """Input headings, then ours; a column of the input (a label given by people) is never overwritten by one of ours."""
+    taken = {heading.strip() for heading in table.headings.values()}
+    return [*table.headings.values(), *(f"parse_{name}" if name in taken else name for name in FLAT_COLUMNS)]
+
+
+def _harmless(cell: str) -> str:
+    """A csv cell that no spreadsheet takes for a formula; numbers stay numbers."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) and not _PLAIN_NUMBER.fullmatch(cell) else cell
+
+
+def _xlsx_cell(sheet: Any, value: Any) -> Any:
+    if value is None or isinstance(value, (bool, float, date, clock_time)) or isinstance(value, int) and abs(value) < MAX_EXACT:
+        return value
+    text = ILLEGAL_CHARACTERS_RE.sub("", encodable(cell_text(value)))
+    if not text.startswith(("=", "+", "-", "@")):
+        return text
+    cell = WriteOnlyCell(sheet, text)
+    cell.data_type, cell.quotePrefix = "s", True  # text, and it stays text when somebody edits the cell
+    return cell
+
+
+def cell_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (date, clock_time)):
+        return value.isoformat()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else str(value)
+
+
+def encodable(text: str) -> str:
+    """JSON can carry half of a surrogate pair, which no file can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
