@@ -28,5 +28,5 @@ if [ ! -x "$venv/bin/python" ]; then
     fi
 fi
 echo "[2/3] packages of requirements.lock (about 900 MB once; uv keeps them for the next time)"
-"$venv/bin/uv" pip install --python "$venv/bin/python" -r requirements.lock
+"$venv/bin/uv" pip install --compile-bytecode --python "$venv/bin/python" -r requirements.lock
 echo "[3/3] environment ready"

@@ -274,14 +274,13 @@ def parses(*files: str) -> dict[str, Any]:
 
 def first_levels(assistant: Any, names: dict[str, str]) -> Callable[[str], dict[str, float]]:
     """The parse names five leaves; a choice among some first levels needs the share of each."""
-    from bot.nlu.features import tokens_of
     from bot.nlu.reader import PetitionReader
 
     nodes = assistant._model.runner._nodes.values()
     reader = next(node._component for node in nodes if isinstance(node._component, PetitionReader))
 
     def shares(text: str) -> dict[str, float]:
-        found = reader.category.first.probabilities(reader.vectorizer.row(tokens_of(text)))
+        found = reader.category.first.probabilities(reader.row(text))
         return {names[code]: float(share) for code, share in zip(reader.category.first.classes, found)}
 
     return shares

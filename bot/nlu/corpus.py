@@ -18,7 +18,7 @@ REPORT_PROBLEM = "report_problem"
 PART_SEPARATOR, LINE_BREAK = "∥", "⏎"
 
 # Keys of a training message beside Rasa's own.
-PLACE_NAMES = "place_names"
+PLACE_NAMES, TELLING_WORDS = "place_names", "telling_words"
 CATEGORY, REQUEST_TYPE, URGENCY, EMERGENCY, PLACES, PARTS = "category", "request_type", "urgency", "emergency", "places", "parts"
 MAIN_PLACE = "main_place"
 
@@ -75,7 +75,8 @@ def read_corpus(data_dir: Path) -> list[Example]:
         examples += read_urgency(path)
     for path in sorted((data_dir / "intents").glob("splits*.txt")):
         examples += read_parts(path)
-    examples += read_places(data_dir / "intents" / "places.txt")
+    for path in sorted((data_dir / "intents").glob("places*.txt")):
+        examples += read_places(path)
     return examples
 
 
@@ -146,6 +147,21 @@ def read_parts(path: Path) -> list[Example]:
         spans = tuple((start, start + len(piece)) for start, piece in zip(starts, pieces))
         examples.append(Example("".join(pieces), parts=spans, source=f"{path.name}:{number}"))
     return examples
+
+
+def read_lexicon(data_dir: Path) -> dict[str, list[str]]:
+    """Leaf code → telling words: `# code path` headings, then lines of words separated by blanks."""
+    words: dict[str, list[str]] = {}
+    for path in sorted((data_dir / "lexicon").glob("*.txt")):
+        code = ""
+        for number, line in _lines(path):
+            if line.startswith("#"):
+                code = line.split()[1]
+                continue
+            if not code:
+                raise CorpusError(f"{path.name}:{number}: words before the first `# code path` heading")
+            words.setdefault(code, []).extend(line.split())
+    return {code: list(dict.fromkeys(said)) for code, said in words.items()}
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bot.nlu.features import FIRST_MARK, MAX_CHARACTERS, PAIR_MARK, WORD_MARK, Row, Vectorizer, cut
+from bot.nlu.lexicon import LEXICON_MARK, Hit
 from bot.nlu.linear import LinearReader
 from bot.text import fold
 
@@ -16,14 +18,24 @@ MAX_FEATURES = 120
 _MARKS = re.compile(f"[{WORD_MARK}{PAIR_MARK}{FIRST_MARK}]")
 
 
-def evidence_spans(text: str, vectorizer: Vectorizer, reader: LinearReader, row: Row, label: str) -> list[dict[str, Any]]:
-    """Up to five non-overlapping word spans with their share of the score for `label`, heaviest first."""
+def evidence_spans(
+    text: str, vectorizer: Vectorizer, reader: LinearReader, row: Row, label: str, hits: Sequence[Hit] = ()
+) -> list[dict[str, Any]]:
+    """Up to five non-overlapping word spans with their share of the score for `label`, heaviest first.
+
+    The share of a class's telling words is divided among those that the text has (`hits`)."""
     numbers, shares = reader.contributions(row, label)
     heaviest = np.argsort(-np.abs(shares))[:MAX_FEATURES]
     folded = fold(text[:MAX_CHARACTERS])
     weight = np.zeros(len(folded) + 1, np.float32)
     for number, share in zip(numbers[heaviest].tolist(), shares[heaviest].tolist()):
-        pieces = [piece for piece in _MARKS.split(vectorizer.names[number]) if piece]
+        token = vectorizer.names[number]
+        if token[0] == LEXICON_MARK:
+            own = [hit for hit in hits if hit.first_level == token[1:]]
+            for hit in own:
+                weight[hit.start : hit.end] += share / len(own) / (hit.end - hit.start)
+            continue
+        pieces = [piece for piece in _MARKS.split(token) if piece]
         for piece in pieces:
             start = folded.find(piece)
             if start >= 0:

@@ -11,7 +11,7 @@ from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from bot.gazetteer import load_gazetteer
-from bot.nlu.corpus import PLACE_NAMES, read_corpus
+from bot.nlu.corpus import PLACE_NAMES, TELLING_WORDS, read_corpus, read_lexicon
 
 
 class PetitionImporter(RasaFileImporter):
@@ -30,9 +30,11 @@ class PetitionImporter(RasaFileImporter):
         self._data_dir = root / data_dir
 
     def get_nlu_data(self, language: str | None = "en") -> TrainingData:
-        # The gazetteer travels as one message without text; Rasa's own lookup tables would warn that no stock component uses them.
+        # The gazetteer and the lexicon travel as one message each, without text; Rasa would warn of lookup tables that no stock
+        # component uses.
         names = Message(data={PLACE_NAMES: list(self._place_names())})
-        return TrainingData([*(example.to_message() for example in read_corpus(self._data_dir)), names])
+        words = Message(data={TELLING_WORDS: read_lexicon(self._data_dir)})
+        return TrainingData([*(example.to_message() for example in read_corpus(self._data_dir)), names, words])
 
     def _place_names(self) -> Iterator[str]:
         """Divisions, and the own places of every city that has a data folder: one model serves any of them."""

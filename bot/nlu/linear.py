@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.naive_bayes import ComplementNB
@@ -15,8 +15,11 @@ from sklearn.svm import LinearSVC
 from bot.nlu.features import Row
 
 Floats = npt.NDArray[np.float32]
-# Weights rest as half floats: three digits are plenty, and the archive and the process need half the room.
-Halves = npt.NDArray[np.float16]
+# Weights rest as bytes, in steps of a 127th of the heaviest of their class: a sum of hundreds of them is off by less than two
+# readers of a text differ, and the archive is a quarter of what half floats need.
+Bytes = npt.NDArray[np.int8]
+STEPS = 127
+Aids = tuple[csr_matrix, Sequence[str]]
 # A sharpness that suits one-vs-rest scores of small classes, where held-out folds would be too small to tell.
 UNCALIBRATED = 3.0
 SMOOTHING = 0.3
@@ -29,28 +32,50 @@ TOLERANCE = 0.1
 class LinearReader:
     """One-vs-rest hyperplanes and a temperature that turns their scores into probabilities.
 
-    `weights` is (own features, classes): one message touches only the rows of its own features, and a reader of few texts
-    keeps only the features they have. `position` maps a feature's number to its row, -1 where the reader never saw it.
+    `weights` is (own features, classes), in units of `unit` of each class: one message touches only the rows of its own features,
+    and a reader of few texts keeps only the features they have. `position` maps a feature's number to its row, -1 where the reader
+    never saw it.
     """
 
     classes: tuple[str, ...]
-    weights: Halves
+    weights: Bytes
+    unit: Floats
     bias: Floats
     temperature: float
     position: npt.NDArray[np.int32]
 
     @classmethod
-    def fit(cls, matrix: csr_matrix, labels: Sequence[str], *, C: float = 1.0, calibrate: bool = True, blend: bool = False) -> LinearReader:
-        """Fits in seconds on some thousand texts. The temperature comes from out-of-fold scores, never from training scores."""
+    def fit(
+        cls,
+        matrix: csr_matrix,
+        labels: Sequence[str],
+        *,
+        C: float = 1.0,
+        calibrate: bool = True,
+        blend: bool = False,
+        aids: Aids | None = None,
+    ) -> LinearReader:
+        """Fits in seconds on some thousand texts. The temperature comes from out-of-fold scores, never from training scores.
+
+        `aids` are rows and labels to learn from that are no texts: they say nothing of how sure to be. Their labels occur in `labels`.
+        """
         truth = np.array(labels)
         classes = np.unique(truth)
         if len(classes) == 1:
             nothing = np.full(matrix.shape[1], -1, np.int32)
-            return cls((str(classes[0]),), np.zeros((0, 1), np.float16), np.zeros(1, np.float32), 1.0, nothing)
-        temperature = _fit_temperature(matrix, truth, classes, C=C, blend=blend) if calibrate else UNCALIBRATED
-        weights, bias = _hyperplanes(matrix, truth, C=C, blend=blend)
-        kept, position = _own_features(matrix)
-        return cls(tuple(map(str, classes)), weights[kept].astype(np.float16), bias, temperature, position)
+            return cls((str(classes[0]),), np.zeros((0, 1), np.int8), np.ones(1, np.float32), np.zeros(1, np.float32), 1.0, nothing)
+        position = _own_features(matrix, *([aids[0]] if aids else []))
+        matrix, aids = _narrowed(matrix, position), (_narrowed(aids[0], position), aids[1]) if aids else None
+        temperature = _fit_temperature(matrix, truth, classes, C=C, blend=blend, aids=aids) if calibrate else UNCALIBRATED
+        weights, bias = _hyperplanes(*_with_aids(matrix, truth, aids), C=C, blend=blend)
+        return cls.at_rest(tuple(map(str, classes)), weights, bias, temperature, position)
+
+    @classmethod
+    def at_rest(
+        cls, classes: tuple[str, ...], weights: Floats, bias: Floats, temperature: float, position: npt.NDArray[np.int32]
+    ) -> LinearReader:
+        unit = np.maximum(np.abs(weights).max(axis=0, initial=0.0), 1e-9).astype(np.float32) / STEPS
+        return cls(classes, np.round(weights / unit).astype(np.int8), unit, bias, temperature, position)
 
     def _own(self, row: Row) -> tuple[npt.NDArray[np.int32], Row]:
         """The rows of `weights` that a text touches, and the part of the text they belong to."""
@@ -61,7 +86,7 @@ class LinearReader:
 
     def scores(self, row: Row) -> Floats:
         rows, (_, values) = self._own(row)
-        scores: Floats = values @ self.weights[rows].astype(np.float32) + self.bias
+        scores: Floats = (values @ self.weights[rows].astype(np.float32)) * self.unit + self.bias
         return scores
 
     def probabilities(self, row: Row) -> Floats:
@@ -77,7 +102,7 @@ class LinearReader:
         """Feature numbers, and their shares of the score that speaks for `label` against the mean of the other classes."""
         column = self.classes.index(label)
         own, (numbers, values) = self._own(row)
-        rows = self.weights[own].astype(np.float32)
+        rows = self.weights[own].astype(np.float32) * self.unit
         others = (rows.sum(axis=1) - rows[:, column]) / max(1, len(self.classes) - 1)
         return numbers, values * (rows[:, column] - others)
 
@@ -110,8 +135,20 @@ def _complement(matrix: csr_matrix, truth: npt.NDArray[np.str_], *, like: Floats
     return counted * (float((matrix @ like).std()) / spread if spread else 0.0)
 
 
+def _with_aids(
+    matrix: csr_matrix, truth: npt.NDArray[np.str_], aids: Aids | None
+) -> tuple[csr_matrix, npt.NDArray[np.str_]]:
+    return (vstack([matrix, aids[0]]).tocsr(), np.concatenate([truth, np.array(aids[1])])) if aids else (matrix, truth)
+
+
 def _held_out_scores(
-    matrix: csr_matrix, truth: npt.NDArray[np.str_], classes: npt.NDArray[np.str_], *, C: float, blend: bool
+    matrix: csr_matrix,
+    truth: npt.NDArray[np.str_],
+    classes: npt.NDArray[np.str_],
+    *,
+    C: float,
+    blend: bool,
+    aids: Aids | None = None,
 ) -> Floats | None:
     """Scores of texts that the hyperplanes have not seen; None where a class has too few texts to hold any out."""
     folds = min(3, *(int((truth == name).sum()) for name in classes))
@@ -119,15 +156,15 @@ def _held_out_scores(
         return None
     scores = np.zeros((len(truth), len(classes)), np.float32)
     for train, held_out in StratifiedKFold(folds, shuffle=True, random_state=0).split(matrix, truth):
-        weights, bias = _hyperplanes(matrix[train], truth[train], C=C, blend=blend)
+        weights, bias = _hyperplanes(*_with_aids(matrix[train], truth[train], aids), C=C, blend=blend)
         scores[held_out] = matrix[held_out] @ weights + bias
     return scores
 
 
 def _fit_temperature(
-    matrix: csr_matrix, truth: npt.NDArray[np.str_], classes: npt.NDArray[np.str_], *, C: float, blend: bool
+    matrix: csr_matrix, truth: npt.NDArray[np.str_], classes: npt.NDArray[np.str_], *, C: float, blend: bool, aids: Aids | None
 ) -> float:
-    scores = _held_out_scores(matrix, truth, classes, C=C, blend=blend)
+    scores = _held_out_scores(matrix, truth, classes, C=C, blend=blend, aids=aids)
     if scores is None:
         return UNCALIBRATED
     answers = np.searchsorted(classes, truth)
@@ -161,9 +198,9 @@ class StackedReader:
         readers = []
         for view, mix in zip(views, mixing):
             weights, own_bias = _hyperplanes(view, truth, C=1.0, blend=False)
-            kept, position = _own_features(view)
-            mixed = (weights[kept] @ mix).astype(np.float16)
-            readers.append(LinearReader(tuple(map(str, classes)), mixed, own_bias @ mix + bias / len(views), 1.0, position))
+            mixed, mixed_bias = weights @ mix, own_bias @ mix + bias / len(views)
+            every = np.arange(view.shape[1], dtype=np.int32)
+            readers.append(LinearReader.at_rest(tuple(map(str, classes)), mixed, mixed_bias, 1.0, every))
         return cls(*readers)
 
     def probabilities(self, whole: Row, opening: Row) -> Floats:
@@ -191,9 +228,14 @@ def _fit_mixing(
     return [part / spread for part, spread in zip(np.split(weights, len(scores)), spreads)], bias
 
 
-def _own_features(matrix: csr_matrix) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """The features that occur, and for every feature its place among them or -1."""
-    kept = np.unique(matrix.indices)
-    position = np.full(matrix.shape[1], -1, np.int32)
+def _own_features(*matrices: csr_matrix) -> npt.NDArray[np.int32]:
+    """For every feature its place among those that occur, or -1."""
+    kept = np.unique(np.concatenate([matrix.indices for matrix in matrices]))
+    position = np.full(matrices[0].shape[1], -1, np.int32)
     position[kept] = np.arange(len(kept), dtype=np.int32)
-    return kept, position
+    return position
+
+
+def _narrowed(matrix: csr_matrix, position: npt.NDArray[np.int32]) -> csr_matrix:
+    """The same rows over the features that have a position."""
+    return csr_matrix((matrix.data, position[matrix.indices], matrix.indptr), shape=(matrix.shape[0], int(position.max()) + 1))

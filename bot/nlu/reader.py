@@ -18,17 +18,19 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import INTENT, TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from bot.nlu import corpus
 from bot.nlu.component import ModelPart
 from bot.nlu.context import answers_the_card, draft_text, names_the_place
 from bot.nlu.evidence import evidence_spans
-from bot.nlu.features import Row, Vectorizer, tokens_of
-from bot.nlu.linear import LinearReader
+from bot.nlu.features import MAX_CHARACTERS, Row, Vectorizer, tokens_of
+from bot.nlu.lexicon import LEXICON_MARK, Lexicon
+from bot.nlu.linear import Aids, LinearReader
 from bot.nlu.request_type import RequestTypeReader
 from bot.nlu.splitter import PARTS
 from bot.nlu.urgency import judge_urgency
+from bot.text import fold
 
 READING, DRAFT_READING = "reading", "draft_reading"
 Understood = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -55,8 +57,14 @@ class CategoryReader:
     leaves: dict[str, LinearReader]
 
     @classmethod
-    def fit(cls, matrix: csr_matrix, codes: Sequence[str]) -> CategoryReader:
-        first = LinearReader.fit(matrix, [code[:2] for code in codes], blend=True)
+    def fit(cls, matrix: csr_matrix, codes: Sequence[str], *, aids: Aids | None = None) -> CategoryReader:
+        """`aids`: rows made of telling words and their leaf codes; those of first levels without any text teach nothing."""
+        known = {code[:2] for code in codes}
+        kept = [number for number, code in enumerate(aids[1]) if code[:2] in known] if aids else []
+        aids = (aids[0][kept], [aids[1][number] for number in kept]) if aids and kept else None
+        first_aids = (aids[0], [code[:2] for code in aids[1]]) if aids else None
+        first = LinearReader.fit(matrix, [code[:2] for code in codes], blend=True, aids=first_aids)
+        matrix, codes = (vstack([matrix, aids[0]]).tocsr(), [*codes, *aids[1]]) if aids else (matrix, codes)
         members: dict[str, list[int]] = defaultdict(list)
         for number, code in enumerate(codes):
             members[code[:2]].append(number)
@@ -91,6 +99,7 @@ class PetitionReader(ModelPart):
     """Trains on corpus messages in seconds; sets Rasa's `intent` and our `reading` (and `draft_reading`)."""
 
     vectorizer: Vectorizer
+    lexicon: Lexicon
     intent: LinearReader
     category: CategoryReader
     request_type: RequestTypeReader
@@ -98,17 +107,23 @@ class PetitionReader(ModelPart):
     _short: dict[str, Understood]
 
     def get_state(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("vectorizer", "intent", "category", "request_type", "urgency")}
+        readers = {name: getattr(self, name) for name in ("vectorizer", "intent", "category", "request_type", "urgency")}
+        return {**readers, "telling_words": self.lexicon.words}
 
     def set_state(self, state: dict[str, Any]) -> None:
+        self.lexicon = Lexicon(state.pop("telling_words"))
         for name, value in state.items():
             setattr(self, name, value)
         self._short = {}
 
     def train(self, training_data: TrainingData) -> Resource:
         messages = corpus.texts_in(training_data)
-        tokens = [tokens_of(message.get(TEXT)) for message in messages]
+        words = (message.get(corpus.TELLING_WORDS) for message in training_data.training_examples)
+        self.lexicon = Lexicon(next(filter(None, words), {}))
+        documents = self.lexicon.documents()
+        tokens = [self._tokens(message.get(TEXT)) for message in messages] + [own for _, own in documents]
         self.vectorizer, matrix = Vectorizer.fit_matrix(tokens)
+        aids = (matrix[len(messages) :], [code for code, _ in documents]) if documents else None
 
         def labelled(key: str) -> tuple[csr_matrix, list[str]]:
             chosen = [number for number, message in enumerate(messages) if message.get(key) is not None]
@@ -118,7 +133,7 @@ class PetitionReader(ModelPart):
         typed, types = labelled(corpus.REQUEST_TYPE)
         said = [message.get(TEXT) for message in messages if message.get(corpus.REQUEST_TYPE) is not None]
         self.request_type = RequestTypeReader.fit(typed, said, types)
-        self.category = CategoryReader.fit(*labelled(corpus.CATEGORY))
+        self.category = CategoryReader.fit(*labelled(corpus.CATEGORY), aids=aids)
         self._short = {}
         return self.persist()
 
@@ -136,11 +151,19 @@ class PetitionReader(ModelPart):
                 message.set(DRAFT_READING, self._read_draft(earlier, text, names_the_place(text, tracker)), add_to_output=True)
         return messages
 
+    def _tokens(self, text: str) -> list[str]:
+        hits = self.lexicon.hits(fold(text[:MAX_CHARACTERS]))
+        return [*tokens_of(text), *(LEXICON_MARK + hit.first_level for hit in hits)]
+
+    def row(self, text: str) -> Row:
+        """The view of a text that every reader here shares."""
+        return self.vectorizer.row(self._tokens(text))
+
     def _understand(self, text: str) -> Understood:
         """Intents, likeliest first, and the reading. Taps on buttons are most of all messages: short texts are kept."""
         if text in self._short:
             return self._short[text]
-        tokens = tokens_of(text)
+        tokens = self._tokens(text)
         row = self.vectorizer.row(tokens)
         understood = self._rank_intents(row), self._read(text, row, tokens)
         if len(text) <= SHORT and len(self._short) < MOST_SHORT:
@@ -164,7 +187,7 @@ class PetitionReader(ModelPart):
         message.set(PARTS, read, add_to_output=True)
 
     def _read_text(self, text: str) -> dict[str, Any]:
-        tokens = tokens_of(text)
+        tokens = self._tokens(text)
         return self._read(text, self.vectorizer.row(tokens), tokens)
 
     def _rank_intents(self, row: Row) -> list[dict[str, Any]]:
@@ -176,13 +199,14 @@ class PetitionReader(ModelPart):
         request_type, request_confidence = self.request_type.best(text, row)
         categories = self.category.best(row)
         top, first_level_confidence = categories[0][0][:2], categories[0][1]
+        hits = self.lexicon.hits(fold(text[:MAX_CHARACTERS]))
         return {
             "categories": [{"code": code, "confidence": round(confidence, 4)} for code, confidence in categories],
             "known": round(known_share(tokens, self.vectorizer), 3),
             "first_level_confidence": round(first_level_confidence, 4),
             "request_type": {"name": request_type, "confidence": round(request_confidence, 4)},
             "urgency": judge_urgency(text, self._urgency(row), self._read_urgency).as_dict(),
-            "evidence": evidence_spans(text, self.vectorizer, self.category.first, row, top),
+            "evidence": evidence_spans(text, self.vectorizer, self.category.first, row, top, hits),
         }
 
     def _urgency(self, row: Row) -> dict[str, float]:
@@ -190,4 +214,4 @@ class PetitionReader(ModelPart):
         return dict(zip(self.urgency.classes, map(float, self.urgency.probabilities(row)), strict=True))
 
     def _read_urgency(self, sentence: str) -> dict[str, float]:
-        return self._urgency(self.vectorizer.row(tokens_of(sentence)))
+        return self._urgency(self.row(sentence))
