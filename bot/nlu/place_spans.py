@@ -247,22 +247,59 @@ _KINDS = tuple(
         r"(?:工地|项目|门口|[旁背对后前下上]面?|车库|停车场)$",
     )
 )
-_CUE = re.compile(r"(?:位于|地处|坐落[于在]|住在?|在|到|去|地址[是：:]?|地点[是：:]?)$")
+_TOWN = re.compile(r"^[\u4e00-\u9fff]{2,5}?(?:镇|乡|街道)")
+_COARSE = re.compile(r"(?:镇|乡|街道|地区|片区|开发区|经开区|高新区|新区|县城|城区)$")
+_COUNTED = re.compile(r"\d+|[一二三四五六七八九十]+(?:号|栋|幢|楼|单元|室|组|期)")
+# What stands right before a place: it suffers, it is the end of a way, somebody lives there, it is where …
+_BEFORE = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?:导致|造成|影响|殃及|使得?|致使|波及|淹了?|堵了?)[^，。]{0,3}$",
+        r"(?:往|到|至|前往|开往|通往|通向|回|去)$",
+        r"(?:我们?是|家住|住在|本人[住是]|我住|我家在|我们住)[^，。]{0,2}$",
+        r"(?:位于|地处|坐落[于在]|在|地址[是：:]?|地点[是：:]?)$",
+        r"(?:由|被|和|与|跟|及|或|、)$",
+        r"(?:从|自|起点是?|始发)$",
+        r"(?:请|求|望|恳请|希望|建议|呼吁|要求)$",
+        r"(?:关于|投诉|举报|反映|咨询)$",
+    )
+)
+# … and right behind it: its residents write, it is broken, it is a project, the matter is beside it, somebody does something there.
+_BEHIND_IT = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?:的|小区)?[^，。]{0,2}(?:业主|居民|村民|住户|市民|职工|员工|学生|家长)",
+        r"[^，。！？]{0,8}(?:坏|塌|漏|淹|堵|倒|裂|破|臭|脏|晃|噪|吵|黑|亮|缺|断|坑|积水|扰民|脱落|乱)",
+        r"[^，。]{0,4}(?:整治|治理|改造|建设|项目|工程|施工|规划)",
+        r"的?(?:附近|旁|对面|周边|周围|背后|后面)",
+        r"[^，。！？]{0,6}(?:扣|收|排|放|占|建|挖|卖|开|拆)",
+        r"(?:要|走|坐车|的路|方向)",
+    )
+)
+_BEFORE_REACH, _BEHIND_REACH, _LONGEST, _LONGEST_CORE = 8, 14, 25, 14
 
 
 def main_features(text: str, span: Span, spans: Sequence[Span], *, bare: bool) -> list[float]:
     """What speaks for a span as the scene, among `spans` of a folded text; aligned with the weights fitted for it."""
     start, end = span
     piece = text[start:end]
+    core = _TOWN.sub("", _DIVISION_HEAD.sub("", piece))
     number = sum(other < span for other in spans)
+    before, behind = text[max(0, start - _BEFORE_REACH) : start], text[end : end + _BEHIND_REACH]
     return [
         float(start < title_end(text)),
         float(number == 0),
+        float(number == len(spans) - 1),
         number / len(spans),
-        min(len(piece), 25) / 25,
+        min(len(piece), _LONGEST) / _LONGEST,
+        min(len(core), _LONGEST_CORE) / _LONGEST_CORE,
+        float(not core),
+        float(bool(_COARSE.search(piece))),
+        min(len(_COUNTED.findall(piece)), 3) / 3,
         min(text.count(piece[-4:]), 4) / 4,
         float(bare),
         float(_is_body(text, start, end)),
-        float(bool(_CUE.search(text, max(0, start - 4), start))),
+        *(float(bool(cue.search(before))) for cue in _BEFORE),
+        *(float(bool(cue.match(behind))) for cue in _BEHIND_IT),
         *(float(bool(kind.search(piece))) for kind in _KINDS),
     ]

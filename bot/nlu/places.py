@@ -32,7 +32,9 @@ from bot.text import fold
 
 PLACES_FOUND = "place_spans"
 MAX_CHARACTERS = 1200
-MAX_ITERATIONS = 50
+MAX_ITERATIONS = 60
+# What only one or two texts show is chance: without it training is shorter and places of other writers are found as well.
+MIN_FREQUENCY = 3
 LETTER_WEIGHT = 2
 # A text in which no place is likeliest may still name one: characters that are inside a place with at least this share.
 UNSURE = 0.3
@@ -92,7 +94,8 @@ class PlaceReader(ModelPart):
 
     def _fit_tagger(self, marked: Sequence[Message]) -> bytes:
         trainer = pycrfsuite.Trainer(algorithm="lbfgs", verbose=False)
-        trainer.set_params({"c1": 0.05, "c2": 0.02, "max_iterations": MAX_ITERATIONS, "feature.possible_transitions": True})
+        settings = {"c1": 0.05, "c2": 0.02, "max_iterations": MAX_ITERATIONS, "feature.minfreq": MIN_FREQUENCY}
+        trainer.set_params({**settings, "feature.possible_transitions": True})
         for message in marked:
             whole = fold(message.get(TEXT))
             text = whole[:MAX_CHARACTERS]

@@ -111,7 +111,7 @@ _OPENINGS = tuple(
 _SENTENCE = re.compile(r"[^。！？!?；;\n]+[。！？!?；;\n]*")
 _FIRST, _LAST, _OPENING = 60, 90, 90
 # Beside a row of length 1: loud enough to be heard, too quiet to drown the words. Chosen on letters of a file held out.
-CUE_WEIGHT = 0.1
+CUE_WEIGHT = 0.05
 
 
 def named_request_type(text: str) -> str | None:
