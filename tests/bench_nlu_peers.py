@@ -280,7 +280,7 @@ def first_levels(assistant: Any, names: dict[str, str]) -> Callable[[str], dict[
     reader = next(node._component for node in nodes if isinstance(node._component, PetitionReader))
 
     def shares(text: str) -> dict[str, float]:
-        found = reader.category.first.probabilities(reader.row(text))
+        found = reader.category.first.probabilities(reader.view.see(text).row)
         return {names[code]: float(share) for code, share in zip(reader.category.first.classes, found)}
 
     return shares
@@ -302,6 +302,40 @@ def corpus(*outputs: str) -> dict[str, Any]:
             csv.writer(file).writerows([("text", "label"), *rows])
         counts[field] = len(rows)
     return counts
+
+
+LEAST_OF_A_STYLE = 60
+
+
+def styles() -> dict[str, Any]:
+    """First-level macro-F1 on our own petitions of each style, learned from those of all the others."""
+    from sklearn.metrics import f1_score
+
+    from bot.nlu.corpus import read_corpus, read_lexicon
+    from bot.nlu.lexicon import Lexicon
+    from bot.nlu.reader import CategoryReader
+    from bot.nlu.view import fit_view
+    from bot.services import DATA_DIR
+
+    examples = [example for example in read_corpus(DATA_DIR) if example.category]
+    counts = {style: sum(example.style == style for example in examples) for style in {example.style for example in examples}}
+    found: dict[str, Any] = {}
+    for style in sorted((name for name, count in counts.items() if count >= LEAST_OF_A_STYLE), key=lambda name: -counts[name]):
+        own, others = ([e for e in examples if (e.style == style) is held_out] for held_out in (True, False))
+        truth = [example.category[:2] for example in own]
+
+        def score(predicted: Sequence[str], truth: Sequence[str] = truth) -> float:
+            return round(float(f1_score(truth, predicted, labels=sorted(set(truth)), average="macro", zero_division=0)), 4)
+
+        scores: dict[str, Any] = {"rows": len(own)}
+        for name, words in (("ours", read_lexicon(DATA_DIR)), ("without_telling_words", {})):
+            view, matrix, aids = fit_view([example.text for example in others], Lexicon(words))
+            reader = CategoryReader.fit(matrix, [example.category for example in others], aids=aids)
+            scores[name] = score([reader.first.best(view.see(example.text).row)[0] for example in own])
+        classes, _, scores_of = tfidf_svm()([{"text": example.text, "label": example.category[:2]} for example in others])
+        scores["tfidf_svm"] = score([classes[int(max(range(len(classes)), key=scores_of(e.text).__getitem__))] for e in own])
+        found[style] = scores
+    return found
 
 
 def command(*arguments: str) -> dict[str, Any]:
@@ -352,6 +386,7 @@ JOBS: dict[str, Callable[..., dict[str, Any]]] = {
     "parses": parses,
     "corpus": corpus,
     "command": command,
+    "styles": styles,
 }
 
 

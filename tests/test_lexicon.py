@@ -9,9 +9,9 @@ import pytest
 from bot.catalogue import load_catalogue
 from bot.nlu.corpus import CorpusError, read_lexicon
 from bot.nlu.evidence import evidence_spans
-from bot.nlu.features import Vectorizer, tokens_of
-from bot.nlu.lexicon import LEXICON_MARK, Lexicon
+from bot.nlu.lexicon import Lexicon
 from bot.nlu.reader import CategoryReader
+from bot.nlu.view import fit_view
 from bot.settings import PROJECT_ROOT
 
 DATA = PROJECT_ROOT / "nlu_data"
@@ -50,15 +50,9 @@ def test_documents_hold_every_word_and_are_the_same_each_time() -> None:
 def test_reader_knows_a_matter_that_no_letter_mentioned() -> None:
     letters = ["东门桥头的路灯坏了，请派人来修", "西关菜场晚上路灯不亮", "砖瓦厂拖欠工资不给", "饭店后厨欠薪三个月", "一路公交半天不来", "二路公交又甩站"]
     codes = ["010203", "010203", "040101", "040101", "100301", "100301"]
-    documents = LEXICON.documents()
-
-    def tokens(text: str) -> list[str]:
-        return [*tokens_of(text), *(LEXICON_MARK + hit.first_level for hit in LEXICON.hits(text))]
-
-    vectorizer, matrix = Vectorizer.fit_matrix([*map(tokens, letters), *(own for _, own in documents)])
-    reader = CategoryReader.fit(matrix[: len(letters)], codes, aids=(matrix[len(letters) :], [code for code, _ in documents]))
-    said = "末班车走得太早"
-    row = vectorizer.row(tokens(said))
-    assert reader.best(row)[0][0] == "100301"
-    spans = evidence_spans(said, vectorizer, reader.first, row, "10", LEXICON.hits(said))
+    view, matrix, aids = fit_view(letters, LEXICON)
+    reader = CategoryReader.fit(matrix, codes, aids=aids)
+    seen = view.see("末班车走得太早")
+    assert reader.best(seen.row)[0][0] == "100301"
+    spans = evidence_spans(seen.text, view.vectorizer, reader.first, seen.row, "10", seen.hits)
     assert spans and spans[0]["text"] in ("末班车", "末班")

@@ -24,13 +24,13 @@ from bot.nlu import corpus
 from bot.nlu.component import ModelPart
 from bot.nlu.context import answers_the_card, draft_text, names_the_place
 from bot.nlu.evidence import evidence_spans
-from bot.nlu.features import MAX_CHARACTERS, Row, Vectorizer, tokens_of
-from bot.nlu.lexicon import LEXICON_MARK, Lexicon
+from bot.nlu.features import Row, Vectorizer
+from bot.nlu.lexicon import Lexicon
 from bot.nlu.linear import Aids, LinearReader
 from bot.nlu.request_type import RequestTypeReader
 from bot.nlu.splitter import PARTS
 from bot.nlu.urgency import judge_urgency
-from bot.text import fold
+from bot.nlu.view import Seen, View, fit_view
 
 READING, DRAFT_READING = "reading", "draft_reading"
 Understood = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -98,8 +98,7 @@ class CategoryReader:
 class PetitionReader(ModelPart):
     """Trains on corpus messages in seconds; sets Rasa's `intent` and our `reading` (and `draft_reading`)."""
 
-    vectorizer: Vectorizer
-    lexicon: Lexicon
+    view: View
     intent: LinearReader
     category: CategoryReader
     request_type: RequestTypeReader
@@ -107,11 +106,11 @@ class PetitionReader(ModelPart):
     _short: dict[str, Understood]
 
     def get_state(self) -> dict[str, Any]:
-        readers = {name: getattr(self, name) for name in ("vectorizer", "intent", "category", "request_type", "urgency")}
-        return {**readers, "telling_words": self.lexicon.words}
+        readers = {name: getattr(self, name) for name in ("intent", "category", "request_type", "urgency")}
+        return {**readers, "vectorizer": self.view.vectorizer, "telling_words": self.view.lexicon.words}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        self.lexicon = Lexicon(state.pop("telling_words"))
+        self.view = View(state.pop("vectorizer"), Lexicon(state.pop("telling_words")))
         for name, value in state.items():
             setattr(self, name, value)
         self._short = {}
@@ -119,11 +118,7 @@ class PetitionReader(ModelPart):
     def train(self, training_data: TrainingData) -> Resource:
         messages = corpus.texts_in(training_data)
         words = (message.get(corpus.TELLING_WORDS) for message in training_data.training_examples)
-        self.lexicon = Lexicon(next(filter(None, words), {}))
-        documents = self.lexicon.documents()
-        tokens = [self._tokens(message.get(TEXT)) for message in messages] + [own for _, own in documents]
-        self.vectorizer, matrix = Vectorizer.fit_matrix(tokens)
-        aids = (matrix[len(messages) :], [code for code, _ in documents]) if documents else None
+        self.view, matrix, aids = fit_view([message.get(TEXT) for message in messages], Lexicon(next(filter(None, words), {})))
 
         def labelled(key: str) -> tuple[csr_matrix, list[str]]:
             chosen = [number for number, message in enumerate(messages) if message.get(key) is not None]
@@ -151,21 +146,12 @@ class PetitionReader(ModelPart):
                 message.set(DRAFT_READING, self._read_draft(earlier, text, names_the_place(text, tracker)), add_to_output=True)
         return messages
 
-    def _tokens(self, text: str) -> list[str]:
-        hits = self.lexicon.hits(fold(text[:MAX_CHARACTERS]))
-        return [*tokens_of(text), *(LEXICON_MARK + hit.first_level for hit in hits)]
-
-    def row(self, text: str) -> Row:
-        """The view of a text that every reader here shares."""
-        return self.vectorizer.row(self._tokens(text))
-
     def _understand(self, text: str) -> Understood:
         """Intents, likeliest first, and the reading. Taps on buttons are most of all messages: short texts are kept."""
         if text in self._short:
             return self._short[text]
-        tokens = self._tokens(text)
-        row = self.vectorizer.row(tokens)
-        understood = self._rank_intents(row), self._read(text, row, tokens)
+        seen = self.view.see(text)
+        understood = self._rank_intents(seen.row), self._read(seen)
         if len(text) <= SHORT and len(self._short) < MOST_SHORT:
             self._short[text] = understood
         return understood
@@ -187,26 +173,25 @@ class PetitionReader(ModelPart):
         message.set(PARTS, read, add_to_output=True)
 
     def _read_text(self, text: str) -> dict[str, Any]:
-        tokens = self._tokens(text)
-        return self._read(text, self.vectorizer.row(tokens), tokens)
+        return self._read(self.view.see(text))
 
     def _rank_intents(self, row: Row) -> list[dict[str, Any]]:
         probabilities = self.intent.probabilities(row)
         order = np.argsort(-probabilities)[:6]
         return [{"name": self.intent.classes[int(i)], "confidence": float(probabilities[i])} for i in order]
 
-    def _read(self, text: str, row: Row, tokens: Sequence[str]) -> dict[str, Any]:
-        request_type, request_confidence = self.request_type.best(text, row)
-        categories = self.category.best(row)
+    def _read(self, seen: Seen) -> dict[str, Any]:
+        request_type, request_confidence = self.request_type.best(seen.text, seen.row)
+        categories = self.category.best(seen.row)
         top, first_level_confidence = categories[0][0][:2], categories[0][1]
-        hits = self.lexicon.hits(fold(text[:MAX_CHARACTERS]))
+        vectorizer = self.view.vectorizer
         return {
             "categories": [{"code": code, "confidence": round(confidence, 4)} for code, confidence in categories],
-            "known": round(known_share(tokens, self.vectorizer), 3),
+            "known": round(known_share(seen.tokens, vectorizer), 3),
             "first_level_confidence": round(first_level_confidence, 4),
             "request_type": {"name": request_type, "confidence": round(request_confidence, 4)},
-            "urgency": judge_urgency(text, self._urgency(row), self._read_urgency).as_dict(),
-            "evidence": evidence_spans(text, self.vectorizer, self.category.first, row, top, hits),
+            "urgency": judge_urgency(seen.text, self._urgency(seen.row), self._read_urgency).as_dict(),
+            "evidence": evidence_spans(seen.text, vectorizer, self.category.first, seen.row, top, seen.hits),
         }
 
     def _urgency(self, row: Row) -> dict[str, float]:
@@ -214,4 +199,4 @@ class PetitionReader(ModelPart):
         return dict(zip(self.urgency.classes, map(float, self.urgency.probabilities(row)), strict=True))
 
     def _read_urgency(self, sentence: str) -> dict[str, float]:
-        return self._urgency(self.row(sentence))
+        return self._urgency(self.view.see(sentence).row)
