@@ -20,7 +20,7 @@ class ActionReportEmergency(TalkAction):
     def act(self, talk: Talk) -> None:
         urgency = talk.latest["reading"]["urgency"]
         talk.say_text(talk.catalogue.emergency(_kind(talk, urgency.get("kind"))).say)
-        running = _running_emergency(talk)
+        running = running_emergency(talk)
         if running:
             talk.services.tickets.supplement(running.number, talk.text)
             talk.say("utter_detail_kept", number=running.number)
@@ -41,7 +41,7 @@ def _kind(talk: Talk, kind: str | None) -> str | None:
     return kind
 
 
-def _running_emergency(talk: Talk) -> Ticket | None:
+def running_emergency(talk: Talk) -> Ticket | None:
     for ticket in talk.tickets():
         age = (talk.services.now() - ticket.filed_at).total_seconds()
         if ticket.petition.emergency and ticket.state not in FINAL_STATES and age < SAME_EMERGENCY_SECONDS:

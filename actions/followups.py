@@ -5,7 +5,8 @@ import re
 
 from actions.talk import Talk, TalkAction
 from bot.db import iso
-from bot.nlu.context import TICKET_NUMBER
+from bot.nlu.context import AMENDS, TICKET_NUMBER
+from bot.petition import Petition, add_places, correct_place
 from bot.text import fold
 from bot.ticket import CHINA, FINAL_STATES, Ticket
 from bot.tickets import TicketClosed, TicketNotFound
@@ -110,15 +111,29 @@ class ActionSupplementTicket(TalkAction):
 def supplement(talk: Talk, ticket: Ticket) -> None:
     if not _own(talk, ticket):
         return
+    moved = _moved(talk, ticket)
     level = str(talk.latest["reading"]["urgency"]["level"])
     raised = level != "一般" and ticket.petition.urgency == "一般"
     try:
+        if moved is not None:
+            talk.services.tickets.correct(ticket.number, moved)
+            talk.say("utter_place_corrected", title=ticket.title, number=ticket.number, place=(moved.place or {})["text"])
+            return
         changed = talk.services.tickets.supplement(ticket.number, talk.text, urgency=level if raised else None)
     except TicketClosed:
         talk.say("utter_ticket_closed", title=ticket.title, number=ticket.number, status=ticket.state_label)
         return
     response = "utter_supplemented_raised" if raised else "utter_supplemented"
     talk.say(response, title=ticket.title, number=ticket.number, urgency=changed.petition.urgency, lead=ticket.lead_department)
+
+
+def _moved(talk: Talk, ticket: Ticket) -> Petition | None:
+    """The petition at the place that the message puts right; None when it corrects none."""
+    petition, gazetteer = ticket.petition, talk.services.gazetteer
+    corrected = correct_place(petition, talk.text, gazetteer)
+    if corrected is None and AMENDS.match(fold(talk.text)) and talk.places:
+        corrected = add_places(petition, talk.places, talk.text, gazetteer)
+    return corrected if corrected and (corrected.place or {}).get("text") != (petition.place or {}).get("text") else None
 
 
 def _own(talk: Talk, ticket: Ticket) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from actions.answers import answer_nearest, answer_with, clarify, find_entry
+from actions.emergencies import running_emergency
 from actions.talk import Talk, TalkAction
 from bot.catalogue import REQUEST_TYPES, Diversion
 from bot.nlu.context import QUESTION
@@ -46,6 +47,8 @@ class ActionTakePetition(TalkAction):
     def act(self, talk: Talk) -> None:
         if talk.drafts:
             take_more(talk)
+            return
+        if place_of_emergency(talk):
             return
         diversion = talk.catalogue.find_diversion(talk.text) or _insisting(talk)
         if diversion:
@@ -157,7 +160,9 @@ def tell_entitlements(talk: Talk) -> None:
 def take_more(talk: Talk) -> None:
     """Another message while drafts are open: an answer, a correction, more of the story, or a second matter."""
     if talk.asked == "split":
-        if len(talk.text) > _LITTLE:
+        if talk.places and is_only_place(talk):  # one place for all of them
+            talk.drafts = [draft if draft.place else place_of(talk, draft) for draft in talk.drafts]
+        elif len(talk.text) > _LITTLE:
             talk.drafts[0] = talk.extend(talk.drafts[0], talk.text, talk.reading, talk.places)
         if talk.drafts[0].unanswered.get("split", 0) >= 2:  # offered twice, never answered: one ticket loses nothing
             talk.drafts = [merged(talk.drafts)]
@@ -273,11 +278,24 @@ class ActionTakeDetail(TalkAction):
             answer_nearest(talk)
         elif talk.intent in ("deny", "no_phone"):
             talk.say("utter_nothing_to_confirm")
+        elif place_of_emergency(talk):
+            return
         elif talk.places or len(talk.text) > _LITTLE:
             talk.drafts = drafts_from_message(talk)
             start(talk)
         else:
             clarify(talk)
+
+
+def place_of_emergency(talk: Talk) -> bool:
+    """A bare place soon after an emergency says where it is, whether it was asked for or not."""
+    running = running_emergency(talk) if talk.places and is_only_place(talk) else None
+    if running is None:
+        return False
+    others = [number for number in talk.slot("recent_tickets") or [] if number != running.number]
+    talk.remember(asked="address", recent_tickets=[running.number, *others])
+    detail_for_filed(talk)
+    return True
 
 
 def detail_for_filed(talk: Talk) -> None:

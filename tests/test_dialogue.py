@@ -121,6 +121,31 @@ def test_address_told_after_an_emergency_joins_its_ticket(talk: Conversation) ->
     assert "阳光花园" in last_ticket(talk)["location"]["text"]
 
 
+def test_place_told_after_an_emergency_goes_to_its_ticket(talk: Conversation) -> None:
+    talk.say("儿子丢了，六岁，刚才还在万达一楼")
+    talk.say("清江浦区万达广场")
+    assert len(talk.outcome.tickets) == 1
+    assert "清江浦区万达广场" in last_ticket(talk)["location"]["text"]
+    assert "丢" in last_ticket(talk)["title"]
+
+
+def test_place_of_a_filed_ticket_is_corrected(talk: Conversation) -> None:
+    talk.say("翡翠城7栋2单元着火了，楼道里全是烟")
+    assert "9栋" in "".join(talk.say("不对，是9栋"))
+    assert len(talk.outcome.tickets) == 1
+    text = last_ticket(talk)["location"]["text"]
+    assert "9栋" in text and "7栋" not in text
+
+
+def test_place_told_while_the_split_is_asked_is_kept_for_all(talk: Conversation) -> None:
+    talk.say("三个事 第一个路灯坏了，第二个楼下烧烤摊油烟熏人，第三个下水道堵了")
+    talk.say("翡翠城3栋")
+    assert "请核对" in "".join(talk.say("都要"))
+    talk.say("确认提交")
+    assert len(talk.outcome.tickets) == 3
+    assert all("翡翠城" in talk.ticket(ticket["ticket_number"])["location"]["text"] for ticket in talk.outcome.tickets)
+
+
 # -- corrections ------------------------------------------------------------------------------------------------------
 
 

@@ -49,6 +49,18 @@ def test_sentence_that_thanks_or_looks_back_needs_a_surer_reader() -> None:
     assert not judge_urgency("感谢好心人，我爸晕倒在菜市场路口边上，你们第一时间赶到", doubtful).emergency
 
 
+@pytest.mark.parametrize(
+    "text", ["我们楼电梯三天两头把人关在里头，昨天我妈在里面关了四十分钟", "电梯隔三差五困人，物业就是不换", "上个月老是有人被困在电梯里"]
+)
+def test_what_keeps_happening_is_no_cry_for_help(text: str) -> None:
+    doubtful = {ROUTINE: 0.4, URGENT: 0.3, CRITICAL: 0.3}
+    assert not judge_urgency(text, doubtful).emergency
+
+
+def test_what_keeps_happening_and_happens_now_is_a_cry() -> None:
+    assert judge_urgency("这破电梯三天两头坏，现在我被困在里面，喘不上气", ALARMED).emergency
+
+
 def test_reasons_are_spans_of_the_raw_text() -> None:
     text = "隔壁樓起火了，還有孩子被困"
     urgency = judge_urgency(text, UNSURE)

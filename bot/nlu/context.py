@@ -66,6 +66,8 @@ _CONTENT = re.compile(r"[\w]")
 ASIDES = frozenset({"greet", "goodbye", "thank", "bot_challenge", "ask_capability", "chitchat", "abuse", "advertising"})
 ASIDE_CONFIDENCE = 0.3
 GIBBERISH = 0.3
+# "不对，是9栋" when nothing is being written speaks of what has just been filed.
+AMENDS = re.compile(r"^(?:不对|不是|错了|说错了|搞错了|打错了|更正)[一下了，,。\s]*(?=.{0,12}(?:是|在|应该|栋|号|单元|楼|路))")
 ABOUT_TICKETS = frozenset({"ask_progress", "urge", "withdraw", "supplement"})
 
 
@@ -172,7 +174,7 @@ def _while_writing(text: str, name: str, confidence: float, parse: Mapping[str, 
         return "cancel"
     if situation.asked == "split":
         short = len(text) <= 12
-        if short and (name in ("split_yes", "affirm") or re.search(r"分开|分别|两[个件]|各", text)):
+        if short and (name in ("split_yes", "affirm") or re.search(r"分开|分别|[两三四][个件]|各|[都全]要|都(?:办|登记|报|说|管)|全部", text)):
             return "split_yes"
         if short and (name in ("split_no", "deny") or re.search(r"合|一起|一件", text)):
             return "split_no"
@@ -210,6 +212,8 @@ def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any]
             return resolved
     if situation.asked == "near" and (parse["place_spans"] or name in ("inform", "ask_info")) and name not in ABOUT_TICKETS:
         return "inform"
+    if situation.has_tickets and not situation.asked and len(text) <= 30 and AMENDS.match(fold(text)):
+        return "supplement"
     if situation.in_room and not situation.asked and name in (REPORT, "ask_info", "report_need", "inform") and len(text) > 8:
         return "report_topic"  # who scanned a deliberation room's code has come to propose
     if situation.has_enquiry and name in (REPORT, "inform", "deny") and _ENDS_ASKING.search(fold(text)) and len(text) <= 30:
