@@ -72,6 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     relay.add_argument("--once", action="store_true", help="deliver what is due and stop")
     menu = add("menu", _menu, "compare the official account's menu with the city's menu.yml, or put that on the account")
     menu.add_argument("action", choices=["show", "apply"])
+    codes = add("qrcode", _qrcode, "make A4 sheets with the codes of scanned places (scenes.csv), to be printed")
+    codes.add_argument("scenes", nargs="*", metavar="SCENE", help="codes of scenes.csv; none = all")
+    codes.add_argument("--out", type=Path, required=True, metavar="DIR")
+    codes.add_argument("--url", metavar="BASE", help="lead to the chat page at this address instead of the official account")
     user = add("user", _user, "staff accounts")
     user.add_argument("action", choices=["add"])
     user.add_argument("username")
@@ -206,6 +210,13 @@ def _menu(options: argparse.Namespace) -> None:
     now, wanted = compare_menus(read_menu(client.get_menu()), city)
     print("on the account now (- goes away):", *(now or ["  nothing"]), sep="\n")
     print(f"asked for by {path.name} (+ comes):", *wanted, sep="\n")
+
+
+def _qrcode(options: argparse.Namespace) -> None:
+    from bot.scene_codes import make_sheets
+
+    for path in make_sheets(_services(), options.scenes, options.out, base=options.url):
+        print(path)
 
 
 def _user(options: argparse.Namespace) -> None:
