@@ -80,5 +80,9 @@ class ActionOpenScene(TalkAction):
         if scene is None:
             talk.say("utter_scene_unknown")
             return
-        talk.remember(scene={"code": scene.code, "kind": scene.kind, "name": scene.name, "place": scene.place})
+        scanned = {"code": scene.code, "kind": scene.kind, "name": scene.name, "place": scene.place}
+        talk.remember(scene=scanned)
         talk.say("utter_scene", name=scene.name)
+        # Who is asked where it is may scan the code on the wall.
+        talk.drafts = [talk.with_scene(draft, scanned) for draft in talk.drafts]
+        talk.ask_again()

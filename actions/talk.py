@@ -115,15 +115,20 @@ class Talk:
             phone=reporter.get("phone"),
             anonymous=bool(reporter.get("anonymous")),
             confidential=bool(reporter.get("confidential")),
-            scene=scene.get("code"),
             attachments=tuple(self.slot("pictures") or ()),
             fixed=fixed,
         )
-        if scene.get("place"):
-            draft = replace(draft, place=self.services.gazetteer.resolve(scene["place"]).as_dict())
+        draft = self.with_scene(draft, scene)
         point = self.metadata.get("location") or self.slot("point")
         self.remember(pictures=None, point=None, enquiry=None)
         return self.with_point(draft, point) if point else draft
+
+    def with_scene(self, draft: Petition, scene: Mapping[str, Any]) -> Petition:
+        """The draft with the scanned place, unless it has one already."""
+        if not scene or draft.place is not None:
+            return draft
+        place = self.services.gazetteer.resolve(scene["place"]).as_dict() if scene.get("place") else None
+        return replace(draft, scene=scene.get("code"), place=place)
 
     def with_point(self, draft: Petition, point: Mapping[str, Any]) -> Petition:
         """The draft with a map point (GCJ-02 as WeChat and browsers in China send it) and its label as the place."""

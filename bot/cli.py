@@ -18,6 +18,7 @@ from bot.logs import set_up_logging
 from bot.models import ModelError, find_archives, list_models, models_to_serve, promote_model, register_model, rollback_model
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
+from bot.wechat_api import WeChatError, explain
 
 EXPECTED = (SettingsError, CatalogueError, ModelError, AssistantError, db.StorageError, FileNotFoundError, ValueError)
 
@@ -28,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_up_logging()
     try:
         return int(options.run(options) or 0)
+    except WeChatError as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 1
     except EXPECTED as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -66,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--json", action="store_true")
     relay = add("relay", _relay, "deliver to dispatch, as a process of its own")
     relay.add_argument("--once", action="store_true", help="deliver what is due and stop")
+    menu = add("menu", _menu, "compare the official account's menu with the city's menu.yml, or put that on the account")
+    menu.add_argument("action", choices=["show", "apply"])
+    codes = add("qrcode", _qrcode, "make A4 sheets with the codes of scanned places (scenes.csv), to be printed")
+    codes.add_argument("scenes", nargs="*", metavar="SCENE", help="codes of scenes.csv; none = all")
+    codes.add_argument("--out", type=Path, required=True, metavar="DIR")
+    codes.add_argument("--url", metavar="BASE", help="lead to the chat page at this address instead of the official account")
     user = add("user", _user, "staff accounts")
     user.add_argument("action", choices=["add"])
     user.add_argument("username")
@@ -182,6 +192,31 @@ def _relay(options: argparse.Namespace) -> None:
         print(f"{relay.run_once()} deliveries attempted")
     else:
         relay.run_forever(threading.Event())
+
+
+def _menu(options: argparse.Namespace) -> None:
+    from bot.phrases import menu_keys
+    from bot.services import DATA_DIR
+    from bot.wechat_api import WeChatClient
+    from bot.wechat_menu import compare_menus, load_menu, menu_payload, read_menu
+
+    services = _services()
+    path = DATA_DIR / "cities" / services.settings.city / "menu.yml"
+    city, client = load_menu(path, keys=menu_keys(), public_url=services.settings.public_url), WeChatClient(services)
+    if options.action == "apply":
+        client.create_menu(menu_payload(city))
+        print("menu applied; followers see it when they next open the account, at most five minutes from now")
+        return
+    now, wanted = compare_menus(read_menu(client.get_menu()), city)
+    print("on the account now (- goes away):", *(now or ["  nothing"]), sep="\n")
+    print(f"asked for by {path.name} (+ comes):", *wanted, sep="\n")
+
+
+def _qrcode(options: argparse.Namespace) -> None:
+    from bot.scene_codes import make_sheets
+
+    for path in make_sheets(_services(), options.scenes, options.out, base=options.url):
+        print(path)
 
 
 def _user(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""The platform's HTTP API: customer-service messages, the typing sign, media. One client per process, thread-safe.
+"""The platform's HTTP API: customer-service messages, the typing sign, media, menu, codes. One client per process, thread-safe.
 
 wechatpy's client is not used: it retries without bound and loses the token race (docs/wechat.md). Errors never carry a URL.
 """
@@ -27,6 +27,7 @@ NOT_NOW = (45015, 45047)  # outside 48 hours; all messages for this interaction 
 UNREACHABLE = (40003, 43004, 45015)  # no such follower, not following, silent for too long: until the next contact
 _NOT_PERMITTED = 48001  # an account without verification has no customer-service messages
 _TOKEN_REFUSED = (40001, 40014, 42001)
+_NO_MENU = 46003
 _BUSY = -1
 _BUSY_PAUSES = (0.2, 0.8)
 _ASK_AGAIN = timedelta(hours=1)  # after "not permitted", which the owner of the account can change
@@ -42,6 +43,31 @@ class WeChatError(Exception):
     def __init__(self, reason: str, *, code: int | None = None, unsure: bool = False) -> None:
         super().__init__(reason)
         self.code, self.unsure = code, unsure
+
+
+# For who runs a command. https://developers.weixin.qq.com/doc/offiaccount/Getting_Started/Global_Return_Code.html
+_MEANINGS = (
+    ((40013, 40125), "app id or app secret is wrong"),
+    ((40164,), "the address of this machine is not in the account's IP white list (IP 白名单)"),
+    ((48001,), "the account has no permission for this; it has to be a verified service account (认证服务号)"),
+    ((45009,), "the day's calls are used up; try again tomorrow"),
+    ((40015, 40017, 40024), "a button is of a type that this account may not use"),
+    ((40016,), "there must be one to three main buttons"),
+    ((40018,), "the name of a main button is too long (16 bytes, five Chinese characters) or empty"),
+    ((40025,), "the name of a sub-button is too long (60 bytes, twenty Chinese characters) or empty"),
+    ((40019, 40026), "the key of a button is too long (128 bytes) or empty"),
+    ((40020, 40027), "the address of a button is too long (1024 bytes) or empty"),
+    ((40022,), "sub-buttons cannot have buttons of their own"),
+    ((40023,), "a main button has more than five sub-buttons"),
+    ((40054, 40055), "the address of a button is not one that the account may open"),
+    ((-1,), "the platform is busy; try again in a minute"),
+)
+
+
+def explain(error: WeChatError) -> str:
+    """The error, with what its code means to the owner of the account."""
+    meaning = next((text for codes, text in _MEANINGS if error.code in codes), "")
+    return f"WeChat: {error}" + (f" ({meaning})" if meaning else "")
 
 
 @dataclass(frozen=True)
@@ -122,13 +148,48 @@ class WeChatClient:
 
     def _call(self, path: str, payload: Mapping[str, Any]) -> int:
         """The errcode. A refused token means that nothing was done: trying once more cannot do it twice."""
-        token = self._token()
-        code = self._code(self._post(path, payload, token))
-        if code in _TOKEN_REFUSED:
-            code = self._code(self._post(path, payload, self._token(refused=token)))
+        code = self._code(self._exchange(path, payload))
         if code == _NOT_PERMITTED:
             self._note_push_refused()
         return code
+
+    def _exchange(self, path: str, payload: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        token = self._token()
+        answer = self._ask(path, payload, token)
+        if self._code(answer) in _TOKEN_REFUSED:
+            answer = self._ask(path, payload, self._token(refused=token))
+        return answer
+
+    # -- menu and codes -------------------------------------------------------------------------------------------
+
+    def get_menu(self) -> Mapping[str, Any]:
+        """What was set through this API, as menu/get answers it; {} when nothing was. Raises WeChatError."""
+        return self._administer("/cgi-bin/menu/get", None, fine=_NO_MENU)
+
+    def create_menu(self, menu: Mapping[str, Any]) -> None:
+        """Replaces the account's menu. Raises WeChatError."""
+        self._administer("/cgi-bin/menu/create", menu)
+
+    def create_code(self, scene: str) -> str:
+        """The address inside the account's permanent code for `scene`, which followers' scans bring back. Raises WeChatError."""
+        wanted = {"action_name": "QR_LIMIT_STR_SCENE", "action_info": {"scene": {"scene_str": scene}}}
+        url = self._administer("/cgi-bin/qrcode/create", wanted).get("url")
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise WeChatError("qrcode/create answered without an address")
+        return url
+
+    def _administer(self, path: str, payload: Mapping[str, Any] | None, *, fine: int = 0) -> Mapping[str, Any]:
+        """A call that says nothing to anybody: repeating it does no harm, and its refusal tells nothing about messages."""
+        answer = self._exchange(path, payload)
+        for pause in _BUSY_PAUSES:
+            if self._code(answer) != _BUSY:
+                break
+            time.sleep(pause)
+            answer = self._exchange(path, payload)
+        code = self._code(answer)
+        if code not in (0, fine):
+            raise WeChatError(f"{path.removeprefix('/cgi-bin/')} refused with {code}", code=code)
+        return answer if code == 0 else {}
 
     # -- media ----------------------------------------------------------------------------------------------------
 
@@ -197,7 +258,7 @@ class WeChatClient:
         }
         failure = None
         try:
-            answer = self._post("/cgi-bin/stable_token", payload, None)
+            answer = self._ask("/cgi-bin/stable_token", payload, None)
         except WeChatError as error:
             failure = str(error)
         if failure is not None:
@@ -227,15 +288,19 @@ class WeChatClient:
 
     # -- HTTP -----------------------------------------------------------------------------------------------------
 
-    def _post(self, path: str, payload: Mapping[str, Any], token: str | None) -> Mapping[str, Any]:
-        """The platform's JSON. The original exceptions are dropped on purpose: they carry the URL with its token."""
+    def _ask(self, path: str, payload: Mapping[str, Any] | None, token: str | None) -> Mapping[str, Any]:
+        """The platform's JSON to a POST, or to a GET without payload.
+
+        The original exceptions are dropped on purpose: they carry the URL with its token.
+        """
         failure = None
         try:
-            answer = self._session.post(
+            answer = self._session.request(
+                "GET" if payload is None else "POST",
                 self._settings.wechat_api_base.rstrip("/") + path,
                 params={"access_token": token} if token else None,
                 # Escaped characters would reach the resident as \uXXXX.
-                data=json.dumps(payload, ensure_ascii=False).encode(),
+                data=None if payload is None else json.dumps(payload, ensure_ascii=False).encode(),
                 headers={"Content-Type": "application/json; charset=utf-8"},
                 timeout=self.TIMEOUT_SECONDS,
                 allow_redirects=False,

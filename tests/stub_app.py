@@ -51,7 +51,7 @@ class EchoTurn:
         if text.startswith("慢"):
             time.sleep(1.5)
         if self.turn.kind != "text":
-            return _says({"picture": "照片收到了。", "location": "位置收到了。"}[self.turn.kind])
+            return _says({"picture": "照片收到了。", "location": "位置收到了。", "scene": "这里是您扫的地方。"}[self.turn.kind])
         if "塌" in text:
             return _says(CARD, "确认提交", "修改", "匿名提交")
         return _says(f"您说的是：{text}", "查进度", "转人工")

@@ -141,13 +141,15 @@ def city() -> Services:
 def make_channel(city: Services, wechat_settings: Settings) -> MakeChannel:
     """A process of the service; several share one database, as replicas do."""
 
-    def make(*, seconds: float = 4.2, hang_up: float = 5.2, allow: Callable[[str], bool] = lambda openid: True, **changes: str) -> Channel:
+    def make(
+        *, seconds: float = 4.2, hang_up: float = 5.2, allow: Callable[[str], bool] = lambda openid: True, assistant: Any = None, **changes: str
+    ) -> Channel:
         engine, vault = open_engine(wechat_settings), Vault(wechat_settings.secret_key)
         metadata.create_all(engine)
         tickets = replace(city.tickets, engine=engine, vault=vault, now=utc_now)
         changed = replace(wechat_settings, **changes)  # type: ignore[arg-type]
         services = replace(city, settings=changed, engine=engine, vault=vault, tickets=tickets)
-        assistant, refusals = ScriptedAssistant(), Refusals()
+        assistant, refusals = assistant or ScriptedAssistant(), Refusals()
         conversations, client = Conversations(services, assistant), WeChatClient(services)
         callback = Callback(services, conversations, refusals, client, allow, seconds=seconds, hang_up=hang_up)
         app = Flask(__name__)

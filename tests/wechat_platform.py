@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -165,6 +165,9 @@ class Platform:
     media: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # id → content type, content
     downloads: list[str] = field(default_factory=list)
     typing: list[str] = field(default_factory=list)
+    menu: dict[str, Any] | None = None
+    codes: dict[str, str] = field(default_factory=dict)  # scene → address inside its permanent code
+    code_requests: list[str] = field(default_factory=list)
     delay: float = 0.0
     token_delay: float = 0.0
     token: str = ""
@@ -214,12 +217,18 @@ class Platform:
             return self._send(token, payload, body)
         if url.path == "/cgi-bin/message/custom/typing":
             return self._typing(token, payload)
+        if url.path == "/cgi-bin/menu/create":
+            return self._administer(token, lambda: self._create_menu(payload, body))
+        if url.path == "/cgi-bin/qrcode/create":
+            return self._administer(token, lambda: self._create_code(payload))
         return {"errcode": 40066, "errmsg": "invalid url"}
 
     def get(self, path: str, host: str) -> tuple[str, bytes]:
         """Content type and body of a download: errors come with status 200, a video as an address."""
         url = urlsplit(path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
+        if url.path == "/cgi-bin/menu/get":
+            return "application/json", json.dumps(self._administer(query.get("access_token", ""), self._get_menu)).encode()
         with self._lock:
             self.downloads.append(query.get("media_id", url.path))
             if url.path.startswith("/video/"):
@@ -238,6 +247,37 @@ class Platform:
         if not self.token or token != self.token:
             return {"errcode": 40001, "errmsg": "invalid credential, access_token is invalid or not latest"}
         return None
+
+    # -- menu and codes -------------------------------------------------------------------------------------------
+
+    def _administer(self, token: str, act: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        with self._lock:
+            errcode = self.errcodes.popleft() if self.errcodes else 0
+            if errcode:
+                return {"errcode": errcode, "errmsg": "programmed"}
+            return self._refusal(token) or (act() if self.permitted else {"errcode": 48001, "errmsg": "api unauthorized"})
+
+    def _get_menu(self) -> dict[str, Any]:
+        return {"menu": self.menu} if self.menu else {"errcode": 46003, "errmsg": "menu no exist"}
+
+    def _create_menu(self, payload: dict[str, Any], body: bytes) -> dict[str, Any]:
+        errcode = menu_fault(payload)
+        if errcode:
+            return {"errcode": errcode, "errmsg": "invalid button"}
+        assert "\\u" not in body.decode(), "shown to followers as it is"
+        self.menu = {"button": [{"sub_button": [], **button} for button in payload["button"]]}
+        return {"errcode": 0, "errmsg": "ok"}
+
+    def _create_code(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Permanent codes only. The same scene has the same code for ever."""
+        if payload.get("action_name") != "QR_LIMIT_STR_SCENE":
+            return {"errcode": 40052, "errmsg": "invalid action name"}
+        scene = payload.get("action_info", {}).get("scene", {}).get("scene_str")
+        if not isinstance(scene, str) or not 1 <= len(scene.encode()) <= 64:
+            return {"errcode": 40053, "errmsg": "invalid action info"}
+        self.code_requests.append(scene)
+        url = self.codes.setdefault(scene, f"http://weixin.qq.com/q/02{secrets.token_urlsafe(15)}")
+        return {"ticket": "gQ" + secrets.token_urlsafe(60), "url": url}
 
     def _typing(self, token: str, payload: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
@@ -295,6 +335,31 @@ class Platform:
             assert "\\u" not in body.decode(), "shown to residents as it is"
             self.sends.append(payload)
             return {"errcode": 0, "errmsg": "ok"}
+
+
+def menu_fault(payload: dict[str, Any]) -> int:
+    """0, or the code with which the platform refuses a menu."""
+    buttons = payload.get("button")
+    if not isinstance(buttons, list) or not 1 <= len(buttons) <= 3:
+        return 40016
+    return next((fault for button in buttons if (fault := _button_fault(button))), 0)
+
+
+def _button_fault(button: dict[str, Any], *, below: bool = False) -> int:
+    if not 1 <= len(button.get("name", "").encode()) <= (60 if below else 16):
+        return 40025 if below else 40018
+    if "sub_button" in button:
+        if below:
+            return 40022
+        if not 1 <= len(button["sub_button"]) <= 5:
+            return 40023
+        return next((fault for inner in button["sub_button"] if (fault := _button_fault(inner, below=True))), 0)
+    if button.get("type") == "click":
+        return 0 if 1 <= len(button.get("key", "").encode()) <= 128 else 40026 if below else 40019
+    if button.get("type") == "view":
+        fits = button.get("url", "").startswith(("http://", "https://")) and len(button["url"].encode()) <= 1024
+        return 0 if fits else 40027 if below else 40020
+    return 40024 if below else 40017
 
 
 class _Server(ThreadingHTTPServer):

@@ -27,6 +27,8 @@ from bot.web import add_page_headers
 
 MAX_JSON_BYTES = 128 * 1024
 MAX_LABEL = 120
+MAX_SCENE = 64
+SCANNED = "（扫了二维码）"  # the resident's own bubble
 EXAMPLES = ("路灯坏了", "查进度", "怎么办老年优待证", "我要提建议")
 # A poll repeats this much, because news is dated when written but seen when committed; the page drops what it has.
 POLL_OVERLAP = timedelta(minutes=2)
@@ -49,6 +51,7 @@ class ChatPages:
 
     def page(self) -> str:
         _browser()
+        scanned = request.args.get("scene", "")
         city = self.services.catalogue.city
         return render_template(
             "chat.html",
@@ -57,6 +60,7 @@ class ChatPages:
             base_url=self.services.settings.base_url,
             examples=EXAMPLES,
             max_text=MAX_TEXT,
+            scene=scanned if scanned in self.services.catalogue.scenes else "",
         )
 
     # -- messages -------------------------------------------------------------------------------------------------
@@ -187,8 +191,10 @@ def _message_from(body: Mapping[str, Any], sender: str) -> InboundMessage:
     location = _location(body["location"]) if body.get("location") is not None else None
     if kind is None:
         kind = "location" if location and not text else "text"
-    if kind not in ("text", "location"):
-        abort(400, "kind 应为 text 或 location。")
+    if kind not in ("text", "location", "scene"):
+        abort(400, "kind 应为 text、location 或 scene。")
+    if kind == "scene":
+        return InboundMessage("web", sender, _message_id(body.get("message_id")), SCANNED, "scene", scene=_scene(body.get("scene")))
     if kind == "location" and location is None:
         abort(400, "没有收到位置，请打字告诉我在哪里。")
     if kind == "location" and location is not None and not text:
@@ -205,6 +211,13 @@ def _location(value: Any) -> dict[str, Any]:
     if not (_within(lat, 90) and _within(lng, 180) and isinstance(label, str)):
         abort(400, "位置不对：lat 应在 -90 到 90 之间，lng 应在 -180 到 180 之间。")
     return {"lat": lat, "lng": lng, "label": _clean(label)[:MAX_LABEL]}
+
+
+def _scene(value: Any) -> str:
+    """What is in a code is only looked up; an unknown one is welcomed all the same."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_SCENE or _CONTROL.search(value):
+        abort(400, f"scene 应为 1 到 {MAX_SCENE} 个字符。")
+    return value
 
 
 def _within(value: Any, limit: float) -> bool:

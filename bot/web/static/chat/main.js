@@ -47,8 +47,9 @@ function say(text, extra = {}) {
   sendMessage(message, log.add({ sender: "resident", text: shownText(message) }, { follow: true }));
 }
 
-const shownText = ({ text, location }) =>
-  text || `位置：${location.label || `北纬 ${location.lat.toFixed(5)}，东经 ${location.lng.toFixed(5)}`}`;
+const SCANNED = "（扫了二维码）";
+const shownText = ({ text, location, scene }) =>
+  text || (scene && SCANNED) || `位置：${location.label || `北纬 ${location.lat.toFixed(5)}，东经 ${location.lng.toFixed(5)}`}`;
 
 function sendMessage(message, node) {
   unsent.keep(message);
@@ -127,9 +128,17 @@ async function start() {
   const items = answer.ok ? answer.body.items : [];
   if (items.length) showItems(items, { follow: true }); else showWelcome();
   for (const message of unsent.all()) sendMessage(message, log.add({ sender: "resident", text: shownText(message) }, { follow: true }));
+  tellScene();
   // Only what comes from now on is read out.
   requestAnimationFrame(() => log.root.setAttribute("aria-busy", "false"));
   pollTimer = setTimeout(poll, POLL_EVERY_MS);
+}
+
+// The page was opened by a printed code. Told once: a reload of the page is no second scan.
+function tellScene() {
+  if (!chat.dataset.scene) return;
+  history.replaceState(null, "", location.pathname);
+  say("", { kind: "scene", scene: chat.dataset.scene });
 }
 
 function showWelcome() {
