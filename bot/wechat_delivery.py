@@ -28,8 +28,11 @@ logger = logging.getLogger(__name__)
 # Customer-service messages are allowed for 48 hours after the resident's last message.
 _PUSH_WINDOW = timedelta(hours=48)
 # By then the platform has made its last retry and a push of this process is long done: whoever owed the answer is gone.
-_OVERDUE = timedelta(seconds=60)
-_BLOCKED_TRIES, _BLOCKED_SECONDS = 100, 0.1  # another process is sending the reply before this one
+OVERDUE = timedelta(seconds=60)
+# A push older than this died with its process. Nothing is ever pushed twice, so one that is only slow could at worst be overtaken.
+_PUSH_TAKES = timedelta(seconds=20)
+_BLOCKED_SECONDS = 0.1  # another process is sending the reply before this one
+_BLOCKED_TRIES = int((_PUSH_TAKES.total_seconds() + 2) / _BLOCKED_SECONDS)
 _PAUSE_SECONDS = 30.0  # between rounds of notices while the platform cannot be reached
 
 _M = inbound_messages.c
@@ -128,11 +131,15 @@ class Delivery:
         if message.channel == "wechat":
             self.push(receipt, message.sender)
 
-    def deliver_notices(self) -> None:
-        """Push what residents are owed: replies left behind by a crash, and notices while the platform allows it."""
+    def deliver_notices(self, *, unsaid_for: timedelta = OVERDUE) -> None:
+        """Push what residents are owed: replies left behind by a crash, and notices while the platform allows it.
+
+        `unsaid_for` is how long ago a reply was given that nobody has delivered. After a start it may be no time at all: who owed
+        it is most likely this process before it died, and where another one is just saying it, the claim decides.
+        """
         if not self.client.can_push():
             return
-        for row in self._overdue_replies():
+        for row in self._overdue_replies(unsaid_for):
             if time.monotonic() < self._paused_until:
                 return
             self.push(Receipt(row.id, row.conversation_id), self._openid(row))
@@ -193,7 +200,7 @@ class Delivery:
 
     def _is_fresh(self, row: Row) -> bool:
         """A push under way; an old one died with its process, and may have been heard."""
-        return (row.delivery_at or "") > iso(self.services.now() - _OVERDUE)
+        return (row.delivery_at or "") > iso(self.services.now() - _PUSH_TAKES)
 
     def _settle(self, receipt: Receipt, unsent: str) -> None:
         with transaction(self.services.engine, durable=False) as connection:
@@ -211,7 +218,7 @@ class Delivery:
         sealed, now = self.services.vault.seal(text), iso(self.services.now())
         connection.execute(notices.insert().values(conversation_id=conversation_id, text=sealed, created_at=now))
 
-    def _overdue_replies(self) -> list[Row]:
+    def _overdue_replies(self, age: timedelta) -> list[Row]:
         """The newest undelivered reply of each resident; push() sends the ones before it as well."""
         now = self.services.now()
         with reading(self.services.engine) as connection:
@@ -219,7 +226,7 @@ class Delivery:
                 select(_M.id, _M.conversation_id, conversation_table.c.sender)
                 .join(conversation_table, conversation_table.c.id == _M.conversation_id)
                 .where(conversation_table.c.channel == "wechat", _M.delivery.is_(None))
-                .where(_M.answered_at < iso(now - _OVERDUE), _M.received_at > iso(now - _PUSH_WINDOW))
+                .where(_M.answered_at < iso(now - age), _M.received_at > iso(now - _PUSH_WINDOW))
                 .order_by(_M.id)
                 .limit(200)
             ).fetchall()
