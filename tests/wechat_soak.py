@@ -31,9 +31,9 @@ from tests.wechat_sim.platform import SECRET, Delivery, WeChatPlatform
 from tests.wechat_sim.server import SimulatorServer
 
 MARK = re.compile(r"答：(第\d+句)")
-LAST_ANSWER_SECONDS = 75.0
-# Not counting when the service was away: eight seconds of its own turn, as much of one before it, and getting there.
-PATIENCE_SECONDS = 25.0
+LAST_ANSWER_SECONDS = 50.0
+# Not counting when the service was away: ten seconds of tries, two turns of eight, and a push before it that died (twenty).
+PATIENCE_SECONDS = 48.0
 DOWN = {"refused", "cut"}
 
 
@@ -42,10 +42,11 @@ class Size:
     messages: int
     residents: int
     kills: int
+    pause: float  # the longest, in seconds, between an answer and the next message
     seed: int = 1
 
 
-SHORT, FULL = Size(messages=60, residents=10, kills=2), Size(messages=2000, residents=200, kills=12)
+SHORT, FULL = Size(messages=60, residents=10, kills=2, pause=1.0), Size(messages=2000, residents=200, kills=12, pause=40.0)
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Soak:
 def talk(soak: Soak, openid: str, chance: random.Random) -> None:
     """Mostly waits for an answer; at times says the next thing at once, or while the answer is still being thought about."""
     soak.said[openid] = []
-    time.sleep(chance.uniform(0, 4))
+    time.sleep(chance.uniform(0, soak.size.pause))
     for number in range(1, soak.size.messages // soak.size.residents + 1):
         said = _say(soak, openid, f"第{number}句", chance)
         if chance.random() < 0.25:
@@ -85,7 +86,7 @@ def talk(soak: Soak, openid: str, chance: random.Random) -> None:
             said.delivery.done.wait()
             mark = said.mark
             soak.platform.phones.wait(openid, lambda seen, mark=mark: mark in _marks(seen), seconds=15)  # type: ignore[misc]
-            time.sleep(chance.uniform(0, 2))
+            time.sleep(chance.uniform(0, soak.size.pause))
     for said in soak.said[openid]:
         said.delivery.done.wait()
 
