@@ -31,6 +31,9 @@ _PUSH_WINDOW = timedelta(hours=48)
 OVERDUE = timedelta(seconds=60)
 # A push older than this died with its process. Nothing is ever pushed twice, so one that is only slow could at worst be overtaken.
 _PUSH_TAKES = timedelta(seconds=20)
+# An HTTP answer given shortly before this process started may have been cut off by the crash: the platform asks for it again, and
+# by then has done so. Until then later answers wait.
+_RETRIES_TAKE = timedelta(seconds=11)
 _BLOCKED_SECONDS = 0.1  # another process is sending the reply before this one
 _BLOCKED_TRIES = int((_PUSH_TAKES.total_seconds() + 2) / _BLOCKED_SECONDS)
 _PAUSE_SECONDS = 30.0  # between rounds of notices while the platform cannot be reached
@@ -52,7 +55,7 @@ class Delivery:
 
     def __init__(self, services: Services, client: WeChatClient, contacts: Contacts) -> None:
         self.services, self.client, self.contacts = services, client, contacts
-        self._paused_until = 0.0
+        self._paused_until, self._started = 0.0, iso(services.now())
 
     # -- inside the HTTP answer -----------------------------------------------------------------------------------
 
@@ -63,10 +66,11 @@ class Delivery:
             own = rows[-1]
             if own.delivery == "passive":
                 said = [row for row in rows if row.delivered_with == own.id]
+                self._note_repeated(connection, own.id)
                 return Claim(self._fitted(said)) if said else Claim(None)
             if own.answered_at is None or own.delivery is not None:
                 return Claim(None, unanswered=own.answered_at is None)
-            if any(row.delivery == "pushing" and self._is_fresh(row) for row in rows):
+            if any(self._is_under_way(row) for row in rows[:-1]):
                 return Claim(None, busy=True)
             if not self._claim(connection, own.id, "passive", own.id):
                 return Claim(None)
@@ -83,7 +87,9 @@ class Delivery:
 
     def _undelivered(self, connection: Connection, receipt: Receipt) -> Sequence[Row]:
         """This message, last, and earlier ones of the same resident that are not delivered or were said together with it."""
-        relevant = or_(_M.delivery.is_(None), _M.delivery == "pushing", _M.delivered_with == receipt.row_id, _M.id == receipt.row_id)
+        cut_off = and_(_M.delivery == "passive", _M.delivery_at < self._started, _M.delivery_at > self._ago(_RETRIES_TAKE))
+        mine = or_(_M.delivered_with == receipt.row_id, _M.id == receipt.row_id)
+        relevant = or_(_M.delivery.is_(None), _M.delivery == "pushing", cut_off, mine)
         return connection.execute(
             select(_M.id, _M.delivery, _M.delivery_at, _M.delivered_with, _M.answered_at, _M.reply)
             .where(_M.conversation_id == receipt.conversation_id, _M.id <= receipt.row_id, relevant)
@@ -183,7 +189,7 @@ class Delivery:
         """The oldest undelivered reply and the news to say before it; or that another process is just sending one."""
         with transaction(self.services.engine, durable=False) as connection:
             rows = [row for row in self._undelivered(connection, receipt) if row.answered_at]
-            if any(row.delivery == "pushing" and self._is_fresh(row) for row in rows):
+            if any(self._is_under_way(row) for row in rows if row.id != receipt.row_id or row.delivery == "pushing"):
                 return None, [], True
             row = next((row for row in rows if row.delivery is None), None)
             if row is None or not self._claim(connection, row.id, "pushing"):
@@ -198,9 +204,18 @@ class Delivery:
         )
         return bool(changed.rowcount == 1)
 
-    def _is_fresh(self, row: Row) -> bool:
-        """A push under way; an old one died with its process, and may have been heard."""
-        return (row.delivery_at or "") > iso(self.services.now() - _PUSH_TAKES)
+    def _is_under_way(self, row: Row) -> bool:
+        """A push, unless it is so old that it died with its process and may have been heard; or an HTTP answer to be asked for again."""
+        if row.delivery == "pushing":
+            return (row.delivery_at or "") > self._ago(_PUSH_TAKES)
+        return row.delivery == "passive"  # _undelivered() finds no others
+
+    def _note_repeated(self, connection: Connection, row_id: int) -> None:
+        again = update(inbound_messages).where(_M.delivered_with == row_id, _M.delivery_at < self._started)
+        connection.execute(again.values(delivery_at=iso(self.services.now())))
+
+    def _ago(self, span: timedelta) -> str:
+        return iso(self.services.now() - span)
 
     def _settle(self, receipt: Receipt, unsent: str) -> None:
         with transaction(self.services.engine, durable=False) as connection:

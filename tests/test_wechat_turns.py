@@ -242,6 +242,25 @@ def test_answer_that_a_crash_left_unsaid_is_pushed_once_the_service_is_back(make
     assert len(platform.wait_for_sends(2)) == 2, "whoever works on it now says it"
 
 
+def test_answer_that_a_crash_cut_off_is_not_overtaken(make_channel: MakeChannel, platform: Platform) -> None:
+    cut_off, later = ACCOUNT.text("路灯坏了"), ACCOUNT.text("还没修")
+    make_channel().heard(cut_off)  # claimed, and never arrived
+    restarted = make_channel(seconds=0.3)
+    assert restarted.heard(later) is None, "waits for the platform's retry"
+    assert platform.texts() == [] and restarted.heard(cut_off) == "收到：路灯坏了"
+    assert platform.wait_for_sends(1) == ["收到：还没修"]
+    assert restarted.say("在吗") == "收到：在吗"
+
+
+def test_nothing_waits_for_a_retry_that_is_over(make_channel: MakeChannel) -> None:
+    channel = make_channel()
+    channel.say("路灯坏了")
+    with transaction(channel.services.engine) as connection:
+        at = iso(channel.services.now() - timedelta(seconds=12))
+        connection.execute(update(inbound_messages).values(delivery_at=at))
+    assert make_channel().say("还没修") == "收到：还没修"
+
+
 # -- one token for all ------------------------------------------------------------------------------------------------
 
 
