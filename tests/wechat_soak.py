@@ -6,8 +6,11 @@ Times are the platform's own (tries after 0, 5 and 10 s), nothing is scaled. Onl
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
+import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -238,14 +241,17 @@ def summary(soak: Soak, seconds: float) -> str:
     return "\n".join([*lines, *verdict])
 
 
-def run(size: Size, directory: Path, *, say: Callable[[str], None] = print) -> list[str]:
-    """The faults found. Says what it did."""
+def run(
+    size: Size, directory: Path, *, say: Callable[[str], None] = print, begun: Callable[[Process], None] = lambda _: None
+) -> list[str]:
+    """The faults found. Says what it did. `begun` is told the service that it will kill."""
     chance, port, began = random.Random(size.seed), free_port(), time.monotonic()
     platform = WeChatPlatform(f"http://127.0.0.1:{port}")
     server = SimulatorServer(platform.api).start()
     platform.api.latency = lambda: random.uniform(0, 0.4)
     settings = _settings(platform, server.url, port, directory)
     soak = Soak(size, platform, _service(settings, port, directory), settings)
+    begun(soak.service)
     try:
         soak.service.start()
         _let_everybody_talk(soak, chance)
@@ -302,7 +308,20 @@ def main() -> int:
     size = SHORT if options.short else FULL
     given = {name: getattr(options, name) for name in ("messages", "residents", "kills", "seed") if getattr(options, name)}
     with tempfile.TemporaryDirectory(prefix="minsheng-wechat-soak-") as directory:
-        return 1 if run(replace(size, **given), Path(directory)) else 0
+        return 1 if run(replace(size, **given), Path(directory), begun=lambda service: end_with(service, directory)) else 0
+
+
+def end_with(service: Process, directory: str) -> None:
+    """Ctrl-C ends all at once: hundreds of threads would talk on to the end."""
+
+    def end(*_: object) -> None:
+        if service.running:
+            service.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+        os._exit(130)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 if __name__ == "__main__":
