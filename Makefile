@@ -32,6 +32,12 @@ format: $(STAMP) ## sort imports and mend what ruff can mend
 soak: setup ## kill the server again and again; nothing may be lost or filed twice
 	@$(PY) -m tests.soak --full
 
+wechat-sim: setup ## play a resident on a simulated WeChat, in the browser or in the terminal (SIM="--terminal")
+	@$(PY) -m tests.wechat_sim $(SIM)
+
+wechat-soak: setup ## 2,000 messages over a simulated WeChat while the service is killed; each answered once, in order
+	@$(PY) -m tests.wechat_soak
+
 bench-chat: setup ## conversations per second beside the classic Rasa stack, same model and actions
 	@$(PY) -m tests.bench_chat
 
@@ -45,4 +51,4 @@ lock: $(STAMP) ## resolve requirements.in anew
 clean: ## remove environment, models and data of this checkout
 	rm -rf $(VENV) $(VENV)-bench models var .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test lint format soak bench-chat bench-nlu lock clean
+.PHONY: help setup run test lint format soak wechat-sim wechat-soak bench-chat bench-nlu lock clean

@@ -65,6 +65,18 @@ def recovery(conversations: Conversations, deliver: Callable[[Receipt, InboundMe
     return task
 
 
+def pushing(deliver: Callable[..., None]) -> Callable[[], None]:
+    """First round: every answer that was given and never said; later rounds: what whoever owed it has plainly forgotten."""
+    first = True
+
+    def task() -> None:
+        nonlocal first
+        deliver(**({"unsaid_for": timedelta(0)} if first else {}))
+        first = False
+
+    return task
+
+
 def model_watch(services: Services, assistant: ReloadableAssistant) -> Callable[[], None]:
     """Loads the promoted model when it is not the serving one; a model that cannot be loaded leaves the old one serving."""
     refused: set[str] = set()

@@ -28,8 +28,14 @@ logger = logging.getLogger(__name__)
 # Customer-service messages are allowed for 48 hours after the resident's last message.
 _PUSH_WINDOW = timedelta(hours=48)
 # By then the platform has made its last retry and a push of this process is long done: whoever owed the answer is gone.
-_OVERDUE = timedelta(seconds=60)
-_BLOCKED_TRIES, _BLOCKED_SECONDS = 100, 0.1  # another process is sending the reply before this one
+OVERDUE = timedelta(seconds=60)
+# A push older than this died with its process. Nothing is ever pushed twice, so one that is only slow could at worst be overtaken.
+_PUSH_TAKES = timedelta(seconds=20)
+# An HTTP answer given shortly before this process started may have been cut off by the crash: the platform asks for it again, and
+# by then has done so. Until then later answers wait.
+_RETRIES_TAKE = timedelta(seconds=11)
+_BLOCKED_SECONDS = 0.1  # another process is sending the reply before this one
+_BLOCKED_TRIES = int((_PUSH_TAKES.total_seconds() + 2) / _BLOCKED_SECONDS)
 _PAUSE_SECONDS = 30.0  # between rounds of notices while the platform cannot be reached
 
 _M = inbound_messages.c
@@ -49,7 +55,7 @@ class Delivery:
 
     def __init__(self, services: Services, client: WeChatClient, contacts: Contacts) -> None:
         self.services, self.client, self.contacts = services, client, contacts
-        self._paused_until = 0.0
+        self._paused_until, self._started = 0.0, iso(services.now())
 
     # -- inside the HTTP answer -----------------------------------------------------------------------------------
 
@@ -60,10 +66,11 @@ class Delivery:
             own = rows[-1]
             if own.delivery == "passive":
                 said = [row for row in rows if row.delivered_with == own.id]
+                self._note_repeated(connection, own.id)
                 return Claim(self._fitted(said)) if said else Claim(None)
             if own.answered_at is None or own.delivery is not None:
                 return Claim(None, unanswered=own.answered_at is None)
-            if any(row.delivery == "pushing" and self._is_fresh(row) for row in rows):
+            if any(self._is_under_way(row) for row in rows[:-1]):
                 return Claim(None, busy=True)
             if not self._claim(connection, own.id, "passive", own.id):
                 return Claim(None)
@@ -80,7 +87,9 @@ class Delivery:
 
     def _undelivered(self, connection: Connection, receipt: Receipt) -> Sequence[Row]:
         """This message, last, and earlier ones of the same resident that are not delivered or were said together with it."""
-        relevant = or_(_M.delivery.is_(None), _M.delivery == "pushing", _M.delivered_with == receipt.row_id, _M.id == receipt.row_id)
+        cut_off = and_(_M.delivery == "passive", _M.delivery_at < self._started, _M.delivery_at > self._ago(_RETRIES_TAKE))
+        mine = or_(_M.delivered_with == receipt.row_id, _M.id == receipt.row_id)
+        relevant = or_(_M.delivery.is_(None), _M.delivery == "pushing", cut_off, mine)
         return connection.execute(
             select(_M.id, _M.delivery, _M.delivery_at, _M.delivered_with, _M.answered_at, _M.reply)
             .where(_M.conversation_id == receipt.conversation_id, _M.id <= receipt.row_id, relevant)
@@ -128,11 +137,15 @@ class Delivery:
         if message.channel == "wechat":
             self.push(receipt, message.sender)
 
-    def deliver_notices(self) -> None:
-        """Push what residents are owed: replies left behind by a crash, and notices while the platform allows it."""
+    def deliver_notices(self, *, unsaid_for: timedelta = OVERDUE) -> None:
+        """Push what residents are owed: replies left behind by a crash, and notices while the platform allows it.
+
+        `unsaid_for` is how long ago a reply was given that nobody has delivered. After a start it may be no time at all: who owed
+        it is most likely this process before it died, and where another one is just saying it, the claim decides.
+        """
         if not self.client.can_push():
             return
-        for row in self._overdue_replies():
+        for row in self._overdue_replies(unsaid_for):
             if time.monotonic() < self._paused_until:
                 return
             self.push(Receipt(row.id, row.conversation_id), self._openid(row))
@@ -176,7 +189,7 @@ class Delivery:
         """The oldest undelivered reply and the news to say before it; or that another process is just sending one."""
         with transaction(self.services.engine, durable=False) as connection:
             rows = [row for row in self._undelivered(connection, receipt) if row.answered_at]
-            if any(row.delivery == "pushing" and self._is_fresh(row) for row in rows):
+            if any(self._is_under_way(row) for row in rows if row.id != receipt.row_id or row.delivery == "pushing"):
                 return None, [], True
             row = next((row for row in rows if row.delivery is None), None)
             if row is None or not self._claim(connection, row.id, "pushing"):
@@ -191,9 +204,18 @@ class Delivery:
         )
         return bool(changed.rowcount == 1)
 
-    def _is_fresh(self, row: Row) -> bool:
-        """A push under way; an old one died with its process, and may have been heard."""
-        return (row.delivery_at or "") > iso(self.services.now() - _OVERDUE)
+    def _is_under_way(self, row: Row) -> bool:
+        """A push, unless it is so old that it died with its process and may have been heard; or an HTTP answer to be asked for again."""
+        if row.delivery == "pushing":
+            return (row.delivery_at or "") > self._ago(_PUSH_TAKES)
+        return row.delivery == "passive"  # _undelivered() finds no others
+
+    def _note_repeated(self, connection: Connection, row_id: int) -> None:
+        again = update(inbound_messages).where(_M.delivered_with == row_id, _M.delivery_at < self._started)
+        connection.execute(again.values(delivery_at=iso(self.services.now())))
+
+    def _ago(self, span: timedelta) -> str:
+        return iso(self.services.now() - span)
 
     def _settle(self, receipt: Receipt, unsent: str) -> None:
         with transaction(self.services.engine, durable=False) as connection:
@@ -211,7 +233,7 @@ class Delivery:
         sealed, now = self.services.vault.seal(text), iso(self.services.now())
         connection.execute(notices.insert().values(conversation_id=conversation_id, text=sealed, created_at=now))
 
-    def _overdue_replies(self) -> list[Row]:
+    def _overdue_replies(self, age: timedelta) -> list[Row]:
         """The newest undelivered reply of each resident; push() sends the ones before it as well."""
         now = self.services.now()
         with reading(self.services.engine) as connection:
@@ -219,7 +241,7 @@ class Delivery:
                 select(_M.id, _M.conversation_id, conversation_table.c.sender)
                 .join(conversation_table, conversation_table.c.id == _M.conversation_id)
                 .where(conversation_table.c.channel == "wechat", _M.delivery.is_(None))
-                .where(_M.answered_at < iso(now - _OVERDUE), _M.received_at > iso(now - _PUSH_WINDOW))
+                .where(_M.answered_at < iso(now - age), _M.received_at > iso(now - _PUSH_WINDOW))
                 .order_by(_M.id)
                 .limit(200)
             ).fetchall()

@@ -4,11 +4,13 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 
+from bot.background import pushing
 from bot.conversation import InboundMessage
 from bot.db import inbound_messages, iso, transaction, wechat_accounts
 from bot.ordered_pool import OrderedPool
@@ -214,6 +216,49 @@ def test_push_that_died_with_its_process_does_not_block_the_next_answers(channel
     with transaction(channel.services.engine) as connection:
         connection.execute(update(inbound_messages).values(delivery="pushing", delivery_at=iso(channel.services.now().replace(year=2025))))
     assert channel.say("在吗") == "收到：在吗"
+
+
+@pytest.mark.parametrize("ago", [9, 21])
+def test_answer_behind_a_push_that_died_comes_within_seconds(make_channel: MakeChannel, platform: Platform, ago: int) -> None:
+    channel = make_channel(seconds=0.3)
+    channel.conversations.respond(InboundMessage("wechat", RESIDENT, "m1", "路灯坏了", account=ACCOUNT.name))
+    with transaction(channel.services.engine) as connection:
+        at = iso(channel.services.now() - timedelta(seconds=ago))
+        connection.execute(update(inbound_messages).values(delivery="pushing", delivery_at=at))
+    said = channel.say("在吗")
+    assert (said, platform.wait_for_sends(int(said is None), seconds=20 - ago + 3)) in (("收到：在吗", []), (None, ["收到：在吗"]))
+
+
+def test_answer_that_a_crash_left_unsaid_is_pushed_once_the_service_is_back(make_channel: MakeChannel, platform: Platform) -> None:
+    crashed = make_channel()
+    for number, text in enumerate(("路灯坏了", "还没修")):
+        crashed.conversations.respond(InboundMessage("wechat", RESIDENT, f"m{number}", text, account=ACCOUNT.name))
+    restarted = make_channel()
+    round_of_the_thread = pushing(restarted.delivery.deliver_notices)
+    round_of_the_thread()
+    assert platform.wait_for_sends(2) == ["收到：路灯坏了", "收到：还没修"]
+    restarted.conversations.respond(InboundMessage("wechat", RESIDENT, "m3", "在吗", account=ACCOUNT.name))
+    round_of_the_thread()
+    assert len(platform.wait_for_sends(2)) == 2, "whoever works on it now says it"
+
+
+def test_answer_that_a_crash_cut_off_is_not_overtaken(make_channel: MakeChannel, platform: Platform) -> None:
+    cut_off, later = ACCOUNT.text("路灯坏了"), ACCOUNT.text("还没修")
+    make_channel().heard(cut_off)  # claimed, and never arrived
+    restarted = make_channel(seconds=0.3)
+    assert restarted.heard(later) is None, "waits for the platform's retry"
+    assert platform.texts() == [] and restarted.heard(cut_off) == "收到：路灯坏了"
+    assert platform.wait_for_sends(1) == ["收到：还没修"]
+    assert restarted.say("在吗") == "收到：在吗"
+
+
+def test_nothing_waits_for_a_retry_that_is_over(make_channel: MakeChannel) -> None:
+    channel = make_channel()
+    channel.say("路灯坏了")
+    with transaction(channel.services.engine) as connection:
+        at = iso(channel.services.now() - timedelta(seconds=12))
+        connection.execute(update(inbound_messages).values(delivery_at=at))
+    assert make_channel().say("还没修") == "收到：还没修"
 
 
 # -- one token for all ------------------------------------------------------------------------------------------------
