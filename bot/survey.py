@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.engine import Row
 
 from bot.assistant import Bubble, PreparedTurn, TurnResult
@@ -74,10 +74,10 @@ class Surveys:
             return self._tapped(row.conversation_id, menu_id, state)
         answer = _EDGES.sub("", unicodedata.normalize("NFKC", text))
         if answer in _LABELS:
-            found = self._last_told(row, channel, answered_too=False)
+            found = self._last_told(row, channel)
             return None if found is None else _Rating(self._services, found.ticket_number, _LABELS[answer], state)
         if answer in _NUMBERS and not state.get("drafts"):
-            found = self._last_told(row, channel, answered_too=True)
+            found = self._last_told(row, channel)
             if found is None or not self._was_said_last(row, found):
                 return None
             return _Rating(self._services, found.ticket_number, _NUMBERS[answer], state)
@@ -110,15 +110,15 @@ class Surveys:
         with reading(self._services.engine) as connection:
             return connection.execute(select(surveys.c.score).where(surveys.c.ticket_number == number)).first() is not None
 
-    def _last_told(self, row: Row, channel: str, *, answered_too: bool) -> Row | None:
-        """The survey this resident was asked last, and when: on the web page a notice shows at once."""
+    def _last_told(self, row: Row, channel: str) -> Row | None:
+        """The open survey this resident was asked last, and when: on the web page a notice shows at once."""
         told_at = func.coalesce(notices.c.delivered_at, notices.c.created_at) if channel == "web" else notices.c.delivered_at
         mine = and_(surveys.c.conversation_id == row.conversation_id, told_at.is_not(None))
         with reading(self._services.engine) as connection:
             return connection.execute(
                 select(surveys.c.ticket_number, told_at.label("told_at"))
                 .join(notices, notices.c.id == surveys.c.notice_id)
-                .where(mine, or_(answered_too, surveys.c.score.is_(None)))
+                .where(mine, surveys.c.score.is_(None))
                 .order_by(told_at.desc(), surveys.c.notice_id.desc())
                 .limit(1)
             ).first()

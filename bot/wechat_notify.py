@@ -204,7 +204,7 @@ class Notifier:
                 _reopen_undelivered(connection, message_id)
 
     def _note_refused(self, conversation_id: str, template: Template, code: int) -> None:
-        logger.warning("%s refused with %d", template.path.rpartition("/")[2], code, extra={"conversation": conversation_id})
+        logger.warning("%s refused with %d", template.path.removeprefix("/cgi-bin/message/"), code, extra={"conversation": conversation_id})
         if code == REFUSED_BY_RESIDENT and template is self._subscription:  # until they subscribe again
             mine = wechat_subscriptions.c.conversation_id == conversation_id, wechat_subscriptions.c.template_id == template.id
             with transaction(self._services.engine, durable=False) as connection:

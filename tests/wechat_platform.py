@@ -225,10 +225,10 @@ class Platform:
             return self._send(token, payload, body)
         if url.path == "/cgi-bin/message/custom/typing":
             return self._typing(token, payload)
-        if url.path == "/cgi-bin/message/template/send":
-            return self._notification("template", token, payload, body)
-        if url.path == "/cgi-bin/message/subscribe/bizsend":
-            return self._notification("subscription", token, payload, body)
+        if url.path in ("/cgi-bin/message/template/send", "/cgi-bin/message/subscribe/bizsend"):
+            result = self._notification("template" if "template" in url.path else "subscription", token, payload, body)
+            time.sleep(self.delay)
+            return result
         return {"errcode": 40066, "errmsg": "invalid url"}
 
     def get(self, path: str, host: str) -> tuple[str, bytes]:
