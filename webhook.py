@@ -115,7 +115,7 @@ def start_background(
         threads.repeat("wechat recovery", background.RECOVER_EVERY, official_account.resume)
     threads.repeat("recovery", background.RECOVER_EVERY, background.recovery(conversations, delivery.deliver_recovered))
     if services.settings.wechat_app_secret:
-        threads.repeat("notices", background.RECOVER_EVERY, background.pushing(delivery.deliver_notices))
+        threads.repeat("notices", background.RECOVER_EVERY, background.pushing(official_account.tell_news))
         threads.repeat("media", background.FETCH_MEDIA_EVERY, official_account.media.fetch_due)
     if isinstance(assistant, ReloadableAssistant):
         threads.repeat("model watch", background.WATCH_MODELS_EVERY, background.model_watch(services, assistant))

@@ -19,9 +19,11 @@ from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
-from bot.assistant import Assistant, Bubble, Turn
+from bot.assistant import Assistant, Bubble, PreparedTurn, Turn
 from bot.db import StorageError, conversations, flush, inbound_messages, iso, notices, reading, transaction
+from bot.notices import beside_choices
 from bot.services import Services
+from bot.survey import Surveys
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,7 @@ class InboundMessage:
     location: Mapping[str, Any] | None = None
     scene: str | None = None
     attachment: str | None = None
+    menu_id: str = ""  # of the menu item that was tapped
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class Conversations:
     _failures: dict[int, int] = field(default_factory=dict)
     _turns: ThreadPoolExecutor = field(init=False)
     _intake: ThreadPoolExecutor = field(init=False)
+    _surveys: Surveys = field(init=False)
 
     def __post_init__(self) -> None:
         # Turns inside this process share one interpreter lock. In every thread at once, whoever holds the database waits for
@@ -127,6 +131,7 @@ class Conversations:
         self._turns = ThreadPoolExecutor(self.assistant.concurrency, thread_name_prefix="turn")
         # Keeping a message must not wait for turns, which may take seconds: the sender would give up before it is stored.
         self._intake = ThreadPoolExecutor(1, thread_name_prefix="intake")
+        self._surveys = Surveys(self.services, self.assistant.parse)
 
     def conversation_id(self, channel: str, sender: str, account: str = "") -> str:
         return self.services.vault.pseudonym(channel, account, sender)
@@ -231,7 +236,7 @@ class Conversations:
 
     def _commit_turn(self, row: Row, message: InboundMessage, state: Mapping[str, Any] | None, version: int) -> Reply:
         """Understand outside the transaction (slow, pure), act and store inside one (short)."""
-        prepared = self.assistant.prepare(
+        prepared = self._survey_turn(row, message, state) or self.assistant.prepare(
             Turn(
                 conversation_id=row.conversation_id,
                 text=message.text,
@@ -249,6 +254,8 @@ class Conversations:
         with transaction(self.services.engine, durable=False) as connection:  # answer() flushes
             news = [] if message.channel == "web" else self.services.tickets.take_notices(row.conversation_id)
             result = prepared.run()
+            if any(bubble.buttons for bubble in result.bubbles):
+                news = beside_choices(news)
             reply = Reply((*map(Bubble, news), *result.bubbles), result.tickets)
             now = iso(self.services.now())
             state_after = self.services.vault.seal(result.state)
@@ -262,6 +269,12 @@ class Conversations:
             if answered.rowcount != 1:
                 raise _Conflict(self._stored_reply(row.id))
         return reply
+
+    def _survey_turn(self, row: Row, message: InboundMessage, state: Mapping[str, Any] | None) -> PreparedTurn | None:
+        if message.kind != "text":
+            return None
+        rating = self._surveys.find_turn(row, message.text, menu_id=message.menu_id, channel=message.channel, state=state)
+        return rating or self._surveys.find_reason(row, message.text, state)
 
     def _give_up(self, row: Row) -> Reply:
         """After repeated failure the message goes to a person; before that a later retry may still succeed."""

@@ -164,6 +164,19 @@ notices = Table(
     Column("text", LargeBinary, nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("delivered_at", String(32)),
+    Column("status", String(24)),  # of the ticket, where the notice tells one
+    Column("asks", Boolean),  # ends with the question how it went
+    Column("notified_at", String(32)),  # a template message or subscription notification was tried, once
+)
+
+surveys = Table(
+    "survey",  # the question how it went, asked once for each closed ticket
+    metadata,
+    Column("ticket_number", String(20), ForeignKey("ticket.number"), primary_key=True),
+    Column("conversation_id", String(64), nullable=False, index=True),
+    Column("notice_id", Integer, nullable=False),
+    Column("score", Integer),  # 5 = very satisfied … 1
+    Column("answered_at", String(32)),
 )
 
 attachments = Table(
@@ -284,6 +297,16 @@ wechat_subscriptions = Table(
     Column("conversation_id", String(64), primary_key=True),
     Column("template_id", String(120), primary_key=True),
     Column("state", String(12), nullable=False),  # accept | reject
+    Column("at", String(32), nullable=False),
+)
+
+wechat_notifications = Table(
+    "wechat_notification",  # template messages and subscription notifications, and what the platform said became of them
+    metadata,
+    Column("message_id", String(40), primary_key=True),
+    Column("conversation_id", String(64), nullable=False),
+    Column("notice_id", Integer),
+    Column("result", String(60)),
     Column("at", String(32), nullable=False),
 )
 

@@ -44,6 +44,8 @@ class Settings:
     wechat_aes_key: str = ""
     wechat_aes_key_previous: str = ""
     wechat_api_base: str = "https://api.weixin.qq.com"
+    wechat_template: str = ""
+    wechat_subscription: str = ""
     asr_url: str = ""
     secret_key: str = ""
     var_dir: Path = PROJECT_ROOT / "var"

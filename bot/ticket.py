@@ -26,7 +26,17 @@ STATES = {
 }
 STATUS_FROM_DISPATCH = ("accepted", "in_progress", "replied", "closed", "returned", "rejected", "extended")
 FINAL_STATES = frozenset({"closed", "rejected", "withdrawn"})
-EVENT_LABELS = {**STATES, "supplemented": "补充情况", "urged": "催办", "corrected": "更正信息", "rated": "满意度评价", "merged": "同类诉求"}
+# Score → what a resident may say of a closed ticket, in the order it is offered.
+RATINGS = {5: "非常满意", 4: "满意", 3: "基本满意", 2: "不满意", 1: "非常不满意"}
+EVENT_LABELS = {
+    **STATES,
+    "supplemented": "补充情况",
+    "urged": "催办",
+    "corrected": "更正信息",
+    "rated": "满意度评价",
+    "feedback": "没办好的地方",
+    "merged": "同类诉求",
+}
 
 
 @dataclass(frozen=True)

@@ -22,18 +22,30 @@ from bot.db import (
     diversions,
     handovers,
     iso,
-    notices,
     outbox,
     parse_iso,
     reading,
+    surveys,
     ticket_days,
     ticket_events,
     tickets,
     transaction,
     webhooks_seen,
 )
-from bot.petition import Lanes, Petition, higher_urgency, matter_of, petition_from_dict, title_of
-from bot.ticket import CHINA, FINAL_STATES, StatusEvent, Ticket, TimelineEntry, alike, created_payload, payload_fields, place_key
+from bot.notices import take_notices, tell_status
+from bot.petition import Lanes, Petition, higher_urgency, mask, matter_of, petition_from_dict, title_of
+from bot.ticket import (
+    CHINA,
+    FINAL_STATES,
+    RATINGS,
+    StatusEvent,
+    Ticket,
+    TimelineEntry,
+    alike,
+    created_payload,
+    payload_fields,
+    place_key,
+)
 from bot.vault import Vault
 
 # The same matter at the same place within this time belongs to one cluster.
@@ -57,11 +69,6 @@ _SAME_PLACE = (
 # Beyond a thousand appellants the exact number no longer matters.
 _CLUSTER_SIZE = select(func.count()).select_from(
     select(tickets.c.number).where(tickets.c.cluster == bindparam("cluster")).limit(1000).subquery()
-)
-_OPEN_NOTICES = (
-    select(notices)
-    .where(notices.c.conversation_id == bindparam("conversation"), notices.c.delivered_at.is_(None))
-    .order_by(notices.c.id)
 )
 
 
@@ -239,15 +246,28 @@ class Tickets:
             ticket = self._open_one(connection, number)
             return self._change(connection, ticket, ticket.petition, "withdrawn", note, {}, state="withdrawn")
 
-    def rate(self, number: str, *, satisfied: bool, note: str) -> Ticket:
-        """The resident's verdict on the reply; the first one counts."""
+    def rate(self, number: str, *, satisfied: bool, note: str, score: int | None = None) -> Ticket:
+        """The resident's verdict on the reply; the first one counts, and answers the survey. `score`: see RATINGS."""
+        score = score or (4 if satisfied else 2)
         with transaction(self.engine) as connection:
             ticket = self._ticket(connection, self._get_row(connection, _BY_NUMBER, number))
             rated = connection.execute(
                 select(ticket_events.c.id).where(ticket_events.c.ticket_number == number, ticket_events.c.kind == "rated")
             ).first()
             if rated is None:
-                self._log(connection, number, "rated", actor="resident", note=("满意" if satisfied else "不满意") + f"：{note}")
+                self._log(connection, number, "rated", actor="resident", note=RATINGS[score] + (f"：{note}" if note else ""))
+                survey = surveys.c.ticket_number == number
+                connection.execute(update(surveys).where(survey).values(score=score, answered_at=iso(self.now())))
+            return ticket
+
+    def give_feedback(self, number: str, note: str) -> Ticket:
+        """What the resident found wrong with a ticket that may have ended; dispatch hears it as a supplement."""
+        with transaction(self.engine) as connection:
+            ticket = self._ticket(connection, self._locked_row(connection, number))
+            self._log(connection, number, "feedback", actor="resident", note=note)
+            hidden = ticket.petition.anonymous or ticket.petition.confidential
+            told = f"居民评价时说没办好的地方：{mask(note) if hidden else note}"
+            self._enqueue(connection, number, "ticket.updated", {"ticket_number": number, "change": "supplemented", "note": told})
             return ticket
 
     def _open_one(self, connection: Connection, number: str) -> Ticket:
@@ -310,7 +330,7 @@ class Tickets:
                 )
             )
             if row.conversation_id:
-                self._notify(connection, row, event)
+                tell_status(connection, self.vault, row, event, iso(self.now()))
             return True
 
     def _first_time(self, connection: Connection, webhook_id: str) -> bool:
@@ -321,39 +341,12 @@ class Tickets:
         except IntegrityError:
             return False
 
-    def _notify(self, connection: Connection, row: Row, event: StatusEvent) -> None:
-        who = event.department or row.lead_department
-        what = {
-            "accepted": f"{who}已签收，会安排处理。",
-            "in_progress": f"{who}正在办理。",
-            "replied": f"{who}答复：{event.note}\n这次办得怎么样？回复“满意”或“不满意”。",
-            "closed": f"已办结。{who}：{event.note}\n这次办得怎么样？回复“满意”或“不满意”。",
-            "returned": f"{who}认为不归他们管，正在重新派单，不用您再说一遍。",
-            "rejected": f"{who}没有受理：{event.note or '原因正在核实'}。",
-            "extended": f"{who}需要更多时间：{event.note or '原因正在核实'}。",
-        }[event.status]
-        text = f"您反映的“{row.title}”（{row.number}）有消息了：{what}"
-        connection.execute(
-            notices.insert().values(
-                conversation_id=row.conversation_id, ticket_number=row.number, text=self.vault.seal(text), created_at=iso(self.now())
-            )
-        )
-
     # -- conversation-level records -------------------------------------------------------------------------------
 
     def take_notices(self, conversation_id: str) -> list[str]:
         """Undelivered notices, oldest first, marked delivered in the caller's transaction."""
         with transaction(self.engine) as connection:
-            rows = connection.execute(_OPEN_NOTICES, {"conversation": conversation_id}).fetchall()
-            taken = [row for row in rows if self._claim_notice(connection, row.id)]
-        return [str(self.vault.open(row.text)) for row in taken]
-
-    def _claim_notice(self, connection: Connection, notice_id: int) -> bool:
-        """False when somebody else is delivering it at this very moment."""
-        changed = connection.execute(
-            update(notices).where(notices.c.id == notice_id, notices.c.delivered_at.is_(None)).values(delivered_at=iso(self.now()))
-        )
-        return bool(changed.rowcount)
+            return take_notices(connection, self.vault, conversation_id, iso(self.now()))
 
     def open_handover(self, conversation_id: str, reason: str) -> int:
         """Queue the conversation for a person, once; returns how many wait before it."""

@@ -1,4 +1,4 @@
-"""The platform's HTTP API: customer-service messages, the typing sign, media, menu, codes. One client per process, thread-safe.
+"""The platform's HTTP API: customer-service messages, notifications, typing, media, menu, codes. One client per process, thread-safe.
 
 wechatpy's client is not used: it retries without bound and loses the token race (docs/wechat.md). Errors never carry a URL.
 """
@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,11 +20,13 @@ from urllib3.exceptions import NewConnectionError
 
 from bot.db import StorageError, iso, reading, transaction, wechat_accounts
 from bot.services import Services
-from bot.wechat_text import clean, split_text
+from bot.wechat_text import MAX_TEXT_BYTES, clean, split_text
 from bot.wechat_token import AccessTokens, TokenRefused
 
 NOT_NOW = (45015, 45047)  # outside 48 hours; all messages for this interaction used up
-UNREACHABLE = (40003, 43004, 45015)  # no such follower, not following, silent for too long: until the next contact
+# No such follower, not following, wants nothing, silent for too long: until the next contact.
+UNREACHABLE = (40003, 43004, 43019, 43101, 45015)
+_NO_CHOICES = (40200, 45098)  # this kind of account has none, or not of this size
 _NOT_PERMITTED = 48001  # an account without verification has no customer-service messages
 _TOKEN_REFUSED = (40001, 40014, 42001)
 _NO_MENU = 46003
@@ -118,7 +120,7 @@ class WeChatClient:
             if not spend():
                 return SendResult("pending", unsent)
             try:
-                code = self._send(openid, part)
+                code = self._send_text(openid, part)
             except WeChatError as error:
                 if sent == 0 or error.unsure:
                     raise
@@ -127,27 +129,52 @@ class WeChatClient:
                 return SendResult("pending", unsent, code)
         return SendResult("sent")
 
+    def send_menu(
+        self, openid: str, head: str, items: Sequence[tuple[str, str]], tail: str, *, plain: str, spend: Callable[[], bool] = lambda: True
+    ) -> SendResult:
+        """A question with answers to tap, (id, words) each; `plain` is the same as text, for accounts without menus.
+
+        Raises WeChatError when nothing, or nobody knows what, was sent.
+        """
+        if len(plain.encode()) > MAX_TEXT_BYTES:
+            return self.send_text(openid, plain, spend=spend)
+        if not spend():
+            return SendResult("pending", plain)
+        choices = [{"id": menu_id, "content": clean(words)} for menu_id, words in items]
+        menu = {"head_content": clean(head).strip(), "list": choices, "tail_content": clean(tail).strip()}
+        code = self._send({"touser": openid, "msgtype": "msgmenu", "msgmenu": menu}, passing=_NO_CHOICES)
+        if code in _NO_CHOICES:
+            code = self._send_text(openid, clean(plain).strip())
+        return SendResult("pending", plain, code) if code else SendResult("sent")
+
+    def send_notification(self, path: str, payload: Mapping[str, Any]) -> tuple[int, str]:
+        """A template message or subscription notification: errcode and the message's id. Raises WeChatError."""
+        answer = self._exchange(path, payload)
+        return self._code(answer), str(answer.get("msgid") or "")[:40]
+
     def show_typing(self, openid: str) -> None:
         """The sign that somebody is writing, for fifteen seconds or until the next message. Raises WeChatError."""
         code = self._call("/cgi-bin/message/custom/typing", {"touser": openid, "command": "Typing"})
         if code not in (0, 45081):  # 45081: it is shown already
             raise WeChatError(f"custom/typing refused with {code}", code=code)
 
-    def _send(self, openid: str, text: str) -> int:
-        """0, or the code that says that the platform takes no more messages for this person now."""
-        payload = {"touser": openid, "msgtype": "text", "text": {"content": text}}
+    def _send_text(self, openid: str, text: str) -> int:
+        return self._send({"touser": openid, "msgtype": "text", "text": {"content": text}})
+
+    def _send(self, payload: Mapping[str, Any], *, passing: Sequence[int] = ()) -> int:
+        """0, or the code that says that the platform takes no more messages for this person now, or one of `passing`."""
         code = self._call("/cgi-bin/message/custom/send", payload)
         for pause in _BUSY_PAUSES:
             if code != _BUSY:
                 break
             time.sleep(pause)
             code = self._call("/cgi-bin/message/custom/send", payload)
-        if code and code not in NOT_NOW:
+        if code and code not in (*NOT_NOW, *passing):
             raise WeChatError(f"custom/send refused with {code}", code=code)
         return code
 
     def _call(self, path: str, payload: Mapping[str, Any]) -> int:
-        """The errcode. A refused token means that nothing was done: trying once more cannot do it twice."""
+        """The errcode of a customer-service call."""
         code = self._code(self._exchange(path, payload))
         if code == _NOT_PERMITTED:
             self._note_push_refused()

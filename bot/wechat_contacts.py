@@ -16,6 +16,7 @@ from bot.conversation import InboundMessage
 from bot.db import conversations, inbound_messages, iso, transaction, wechat_contacts, wechat_media, wechat_subscriptions
 from bot.services import Services
 from bot.wechat import Notification
+from bot.wechat_notify import note_result
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Contacts:
         elif told.name == "send_result":
             for result in told.details["results"]:
                 logger.info("notification %(message_id)s: %(status)s", result, extra={"conversation": conversation_id})
+                note_result(self._services, conversation_id, result["message_id"], result["status"])
 
     def remember_point(self, conversation_id: str, point: Mapping[str, float]) -> None:
         """Where the app says the resident is; only the last point is kept."""

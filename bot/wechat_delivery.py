@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,8 +18,10 @@ from sqlalchemy.engine import Connection, Row
 from bot.conversation import InboundMessage, Receipt, Reply, reply_from_dict
 from bot.db import conversations as conversation_table
 from bot.db import inbound_messages, iso, notices, reading, transaction, wechat_contacts
+from bot.notices import beside_choices, head_of
 from bot.services import Services
-from bot.wechat_api import UNREACHABLE, WeChatClient, WeChatError
+from bot.survey import menu_items
+from bot.wechat_api import UNREACHABLE, SendResult, WeChatClient, WeChatError
 from bot.wechat_contacts import Contacts
 from bot.wechat_text import MAX_TEXT_BYTES, cut_text, full_text, joined_text, passive_text
 
@@ -36,6 +38,7 @@ _PUSH_TAKES = timedelta(seconds=20)
 _RETRIES_TAKE = timedelta(seconds=11)
 _BLOCKED_SECONDS = 0.1  # another process is sending the reply before this one
 _BLOCKED_TRIES = int((_PUSH_TAKES.total_seconds() + 2) / _BLOCKED_SECONDS)
+SEE_TICKET = "办理情况：{link}"
 _PAUSE_SECONDS = 30.0  # between rounds of notices while the platform cannot be reached
 
 _M = inbound_messages.c
@@ -125,7 +128,9 @@ class Delivery:
                 return
             row, news, blocked = self._claim_next(receipt)
             if row is not None:
-                text = "\n\n".join(part for part in (*news, full_text(self._reply(row))) if part)
+                reply = self._reply(row)
+                news = beside_choices(news) if any(bubble.buttons for bubble in reply.messages) else news
+                text = "\n\n".join(part for part in (*news, full_text(reply)) if part)
                 self._settle(Receipt(row.id, receipt.conversation_id), self._send(receipt.conversation_id, openid, text))
             elif blocked:
                 time.sleep(_BLOCKED_SECONDS)
@@ -159,15 +164,17 @@ class Delivery:
         for notice in self._open_notices(reachable.conversation_id) if openid else ():
             if not self._set_delivered(notice.id, iso(self.services.now()), only_if_open=True):
                 continue
-            unsent = self._send(reachable.conversation_id, openid, self.services.vault.open(notice.text))
+            text = str(self.services.vault.open(notice.text))
+            unsent = self._send(reachable.conversation_id, openid, text, notice)
             if unsent:
-                self._set_delivered(notice.id, None, text=unsent)
+                # What was shown with it only for this way (the link) is not part of what is said later.
+                self._set_delivered(notice.id, None, text=text if notice.ticket_number and unsent.startswith(text) else unsent)
                 return
 
-    def _send(self, conversation_id: str, openid: str, text: str) -> str:
+    def _send(self, conversation_id: str, openid: str, text: str, notice: Row | None = None) -> str:
         """What certainly was not sent. A call that may have taken effect counts as sent: nothing is said twice."""
         try:
-            result = self.client.send_text(openid, text, spend=lambda: self.contacts.take(conversation_id))
+            result = self._try(openid, text, notice, lambda: self.contacts.take(conversation_id))
         except WeChatError as error:
             logger.warning("customer-service message failed: %s", error, extra={"conversation": conversation_id})
             if error.unsure:
@@ -182,6 +189,20 @@ class Delivery:
             logger.info("the platform takes no more messages: %d", result.code, extra={"conversation": conversation_id})
             self.contacts.exhaust(conversation_id)
         return result.unsent
+
+    def _try(self, openid: str, text: str, notice: Row | None, spend: Callable[[], bool]) -> SendResult:
+        """Raises WeChatError."""
+        link = self._link(notice)
+        plain = f"{text}\n{link}" if link else text
+        if notice is None or not notice.asks:
+            return self.client.send_text(openid, plain, spend=spend)
+        return self.client.send_menu(openid, head_of(text), menu_items(notice.ticket_number), link, plain=plain, spend=spend)
+
+    def _link(self, notice: Row | None) -> str:
+        settings = self.services.settings
+        if notice is None or not notice.status or not settings.public_url:  # without it the address means this machine
+            return ""
+        return SEE_TICKET.format(link=self.services.tickets.link(notice.ticket_number, settings.base_url))
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
@@ -266,7 +287,7 @@ class Delivery:
         with reading(self.services.engine) as connection:
             return list(
                 connection.execute(
-                    select(notices.c.id, notices.c.text)
+                    select(notices.c.id, notices.c.text, notices.c.ticket_number, notices.c.status, notices.c.asks)
                     .where(notices.c.conversation_id == conversation_id, notices.c.delivered_at.is_(None))
                     .order_by(notices.c.id)
                 )

@@ -369,6 +369,8 @@ def _parse(matter: float = 0.2, *, places: bool = False, emergency: bool = False
         ("是的", "affirm", _parse(), _filed("withdraw"), "withdraw"),
         ("先别撤", "deny", _parse(), _filed("withdraw"), "keep"),
         ("还行吧满意", "satisfied", _parse(), _filed("rating"), "satisfied"),
+        ("很不满意", "satisfied", _parse(), _filed("rating"), "dissatisfied"),
+        ("非常不满意，灯还是不亮", "satisfied", _parse(), _filed("rating"), "dissatisfied"),
         ("20261121-0003 怎么样了", "report_problem", _parse(), WITH_TICKET, "ask_progress"),
         ("20261121-0003 我要撤掉", "withdraw", _parse(), WITH_TICKET, "withdraw"),
     ],

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import re
 import secrets
 import struct
 import threading
@@ -152,6 +153,8 @@ class Platform:
     """api.weixin.qq.com on loopback. `errcodes` answer the next sends (0 = take it); `delay` slows sends down.
 
     With `count_quota` a send needs an allowance that interact() gave. `media` holds what residents sent, by media id.
+    `templates` are the account's template ids with their keys; `notifications` what was sent with them; `refuse` answers the
+    next calls of one kind ("template", "subscription", "msgmenu") with these codes; `subscribed` holds (openid, template id).
     """
 
     secret: str = "app-secret-of-the-test"
@@ -168,6 +171,11 @@ class Platform:
     menu: dict[str, Any] | None = None
     codes: dict[str, str] = field(default_factory=dict)  # scene → address inside its permanent code
     code_requests: list[str] = field(default_factory=list)
+    templates: dict[str, set[str]] = field(default_factory=dict)
+    notifications: list[dict[str, Any]] = field(default_factory=list)
+    notification_attempts: int = 0
+    subscribed: set[tuple[str, str]] = field(default_factory=set)
+    refuse: dict[str, deque[int]] = field(default_factory=dict)
     delay: float = 0.0
     token_delay: float = 0.0
     token: str = ""
@@ -190,7 +198,10 @@ class Platform:
             self.token = ""
 
     def texts(self) -> list[str]:
-        return [send["text"]["content"] for send in self.sends]
+        return [_words_of(send) for send in self.sends]
+
+    def menus(self) -> list[dict[str, Any]]:
+        return [send["msgmenu"] for send in self.sends if send["msgtype"] == "msgmenu"]
 
     def wait_for_sends(self, count: int, *, seconds: float = 5.0) -> list[str]:
         """The texts pushed once there are `count`, and a little later, so that one too many shows as well."""
@@ -221,6 +232,10 @@ class Platform:
             return self._administer(token, lambda: self._create_menu(payload, body))
         if url.path == "/cgi-bin/qrcode/create":
             return self._administer(token, lambda: self._create_code(payload))
+        if url.path in ("/cgi-bin/message/template/send", "/cgi-bin/message/subscribe/bizsend"):
+            result = self._notification("template" if "template" in url.path else "subscription", token, payload, body)
+            time.sleep(self.delay)
+            return result
         return {"errcode": 40066, "errmsg": "invalid url"}
 
     def get(self, path: str, host: str) -> tuple[str, bytes]:
@@ -328,13 +343,47 @@ class Platform:
             errcode = self.errcodes.popleft() if self.errcodes else 0
             if not errcode and self.count_quota:
                 errcode = self._spend(payload["touser"])
+            if not errcode and payload["msgtype"] == "msgmenu":
+                errcode = self._menu_refusal(payload["msgmenu"])
             if errcode:
                 return {"errcode": errcode, "errmsg": "programmed"}
-            if len(payload["text"]["content"].encode()) > 2048:
+            if payload["msgtype"] == "text" and len(payload["text"]["content"].encode()) > 2048:
                 return {"errcode": 45002, "errmsg": "content size out of limit"}
             assert "\\u" not in body.decode(), "shown to residents as it is"
             self.sends.append(payload)
             return {"errcode": 0, "errmsg": "ok"}
+
+    def _menu_refusal(self, menu: dict[str, Any]) -> int:
+        programmed = self.refuse.get("msgmenu")
+        if programmed:
+            return programmed.popleft()
+        assert all(isinstance(item["id"], str) and item["content"] for item in menu["list"])
+        return 45098 if len(menu["list"]) > 5 else 0
+
+    def _notification(self, kind: str, token: str, payload: dict[str, Any], body: bytes) -> dict[str, Any]:
+        with self._lock:
+            self.notification_attempts += 1
+            refusal = self._refusal(token) or ({} if self.permitted else {"errcode": 48001, "errmsg": "api unauthorized"})
+            if refusal:
+                return refusal
+            programmed = self.refuse.get(kind)
+            errcode = programmed.popleft() if programmed else self._notification_refusal(kind, payload)
+            if errcode:
+                return {"errcode": errcode, "errmsg": "programmed"}
+            assert "\\u" not in body.decode(), "shown to residents as it is"
+            self.notifications.append({**payload, "kind": kind})
+            self._serial += 1
+            # The documented answer to a subscription notification carries no id.
+            return {"errcode": 0, "errmsg": "ok", **({"msgid": 2_400_000_000 + self._serial} if kind == "template" else {})}
+
+    def _notification_refusal(self, kind: str, payload: dict[str, Any]) -> int:
+        template_id = payload["template_id"]
+        if template_id not in self.templates:
+            return 40037
+        if kind == "subscription" and (payload["touser"], template_id) not in self.subscribed:
+            return 43101
+        fits = payload["data"].keys() == self.templates[template_id] and all(map(_is_valid, *zip(*payload["data"].items())))
+        return 0 if fits else 47003
 
 
 def menu_fault(payload: dict[str, Any]) -> int:
@@ -360,6 +409,23 @@ def _button_fault(button: dict[str, Any], *, below: bool = False) -> int:
         fits = button.get("url", "").startswith(("http://", "https://")) and len(button["url"].encode()) <= 1024
         return 0 if fits else 40027 if below else 40020
     return 40024 if below else 40017
+
+
+_VALUE_RULES = {
+    "thing": r"[^\n\r\U00010000-\U0010ffff]{1,20}",
+    "character_string": r"[\x21-\x7e]{1,32}",
+    "phrase": r"[\u4e00-\u9fff]{1,5}",
+    "time": r"([0-9]{4}年[0-9]{1,2}月[0-9]{1,2}日 )?[0-9]{2}:[0-9]{2}",
+}
+
+
+def _is_valid(key: str, value: dict[str, str]) -> bool:
+    """Whether the platform takes this value: what is allowed stands in the key."""
+    return re.fullmatch(_VALUE_RULES[key.rstrip("0123456789")], value["value"]) is not None
+
+
+def _words_of(send: dict[str, Any]) -> str:
+    return str(send["text"]["content"] if send["msgtype"] == "text" else send["msgmenu"]["head_content"])
 
 
 class _Server(ThreadingHTTPServer):

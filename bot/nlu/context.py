@@ -130,8 +130,9 @@ def resolve_intent(text: str, ranking: Sequence[Mapping[str, Any]], parse: Mappi
         return "cancel"
     if parse["reading"]["urgency"]["emergency"]:
         return EMERGENCY
-    if _VERDICT.match(text) and not situation.has_draft and situation.has_tickets:
-        return "dissatisfied" if re.match(r"^不|.{0,4}没(?:解决|处理)", text) else "satisfied"
+    verdict = _VERDICT.match(text)
+    if verdict and not situation.has_draft and situation.has_tickets:
+        return "dissatisfied" if "不" in verdict.group() or re.match(r".{0,4}没(?:解决|处理)", text) else "satisfied"
     if name in ("anonymous", "confidential") and not _SECRECY.search(text):
         name = next((str(r["name"]) for r in ranking if r["name"] not in ("anonymous", "confidential")), FALLBACK)
     if situation.has_draft:

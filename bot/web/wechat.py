@@ -27,11 +27,13 @@ from bot.db import conversations as conversation_table
 from bot.db import inbound_messages, iso, parse_iso, reading
 from bot.ordered_pool import OrderedPool
 from bot.services import Services
+from bot.survey import MENU_PREFIX
 from bot.wechat import MAX_BODY, SUCCESS, Incoming, WeChatCodec
 from bot.wechat_api import WeChatClient, WeChatError
 from bot.wechat_contacts import Contacts
-from bot.wechat_delivery import Delivery, find_last_reply
+from bot.wechat_delivery import OVERDUE, Delivery, find_last_reply
 from bot.wechat_media import MediaKeeper
+from bot.wechat_notify import Notifier
 from bot.wechat_text import choose_button, passive_text
 
 logger = logging.getLogger(__name__)
@@ -102,7 +104,7 @@ class Callback:
         self.services, self.conversations, self.counters, self.client, self._allow = services, conversations, counters, client, allow
         self.codec = WeChatCodec(services.settings, now=services.now)
         self.contacts, self.media = Contacts(services), MediaKeeper(services, client)
-        self.delivery = Delivery(services, client, self.contacts)
+        self.delivery, self._notifier = Delivery(services, client, self.contacts), Notifier(services, client)
         self._seconds, self._hang_up = seconds, hang_up
         self._turns = OrderedPool(_TURN_THREADS, "wechat-turn")
         # Its own pool: a platform that is slow to take pushes must not slow down answers.
@@ -209,6 +211,8 @@ class Callback:
             return True
         if media is not None:
             message = replace(message, attachment=self.media.note_attachment(conversation_id, message, media))
+        elif incoming.menu_id.startswith(MENU_PREFIX):  # its words may be those of a button as well
+            message = replace(message, menu_id=incoming.menu_id)
         elif message.kind == "text":
             chosen = choose_button(message.text, find_last_reply(self.services, conversation_id))
             message = message if chosen is None else replace(message, text=chosen)
@@ -361,6 +365,11 @@ class Callback:
             self.contacts.heed(self.conversations.conversation_id("wechat", person, incoming.account), incoming.notification)
 
     # -- background -----------------------------------------------------------------------------------------------
+
+    def tell_news(self, *, unsaid_for: timedelta = OVERDUE) -> None:
+        """By the best way open: a customer-service message, else a notification; else it waits. For a thread that repeats."""
+        self.delivery.deliver_notices(unsaid_for=unsaid_for)
+        self._notifier.notify()
 
     def resume(self) -> None:
         """Answer what a crash left behind, side by side; for a thread that repeats. Its first round takes everything."""
