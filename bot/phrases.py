@@ -19,7 +19,8 @@ PHRASES = {
     "no_phone": "不留 不留电话 不用留 不方便留",
     "file_enquiry": "登记 登记咨询 我要登记",
     "ask_capability": "帮助 功能 怎么用 你能做什么 ?",
-    "greet": "你好 您好 在吗 hi hello 喂",
+    # Who only announces a matter is asked to tell it.
+    "greet": "你好 您好 在吗 hi hello 喂 我要反映问题 我要反映 反映问题 我要投诉 我要举报 我要咨询 我要求助 我要提建议 我有事要说 我要说事",
     "thank": "谢谢 谢谢你 多谢 感谢 谢了 知道了 晓得了 收到 明白 明白了 好的谢谢 我知道了 了解",
 }
 

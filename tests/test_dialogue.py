@@ -71,6 +71,12 @@ def test_a_person_is_called_in_the_middle_of_a_form_and_nothing_is_lost(talk: Co
     assert "请核对" in "".join(talk.say("清江浦区锦绣花园3栋"))
 
 
+@pytest.mark.parametrize("said", ["我要投诉", "我要提建议", "我要反映问题", "我要举报！"])
+def test_who_only_announces_a_matter_is_asked_to_tell_it(talk: Conversation, said: str) -> None:
+    assert "直接说" in "".join(talk.say(said))
+    assert "请核对" in "".join(talk.say(STREET_LIGHT))
+
+
 # -- emergency first --------------------------------------------------------------------------------------------------
 
 
