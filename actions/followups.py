@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from actions.talk import Talk, TalkAction
 from bot.db import iso
@@ -116,7 +117,8 @@ def supplement(talk: Talk, ticket: Ticket) -> None:
     raised = level != "一般" and ticket.petition.urgency == "一般"
     try:
         if moved is not None:
-            talk.services.tickets.correct(ticket.number, moved)
+            told = replace(moved, texts=(*moved.texts, talk.text), urgency=level if raised else moved.urgency)
+            talk.services.tickets.correct(ticket.number, told, note=talk.text)
             talk.say("utter_place_corrected", title=ticket.title, number=ticket.number, place=(moved.place or {})["text"])
             return
         changed = talk.services.tickets.supplement(ticket.number, talk.text, urgency=level if raised else None)

@@ -39,10 +39,11 @@ def classify_file(input: Path, output: Path, assistant: Assistant, services: Ser
     text_key, turns_key = table.key(TEXT), table.key(TURNS)
     if text_key is None and turns_key is None:
         raise ValueError(f"{input.name} has no column or key called text or turns")
-    parse = partial(_parse_rows, (text_key or "", turns_key or ""), assistant, services)
+    keys = text_key or "", turns_key or ""
+    parse = partial(_parse_cells, assistant, services)
     count, progress = 0, _Progress(input.name)
     with replacing(output) as part, WRITERS[output.suffix.lower()](part, table) as write:
-        for batch, parsed in _in_order(parse, _batches(table.open_rows()), processes):
+        for batch, parsed in _in_order(parse, keys, _batches(table.open_rows()), processes):
             for (number, row), (found, problem) in zip(batch, parsed, strict=True):
                 if problem:
                     print(f"{input.name} row {number}: {problem}; left without a parse", file=sys.stderr)
@@ -53,7 +54,8 @@ def classify_file(input: Path, output: Path, assistant: Assistant, services: Ser
 
 
 Batch = list[tuple[int, Row]]
-Parse = Callable[[Batch], list[Parsed]]
+Cells = tuple[Any, Any]  # what a row has of text and turns
+Parse = Callable[[list[Cells]], list[Parsed]]
 _parse_here: Parse | None = None  # what a reading process runs: set in it when it starts
 
 
@@ -63,17 +65,24 @@ def _batches(rows: Iterable[tuple[int, Row]]) -> Iterator[Batch]:
         yield batch
 
 
-def _in_order(parse: Parse, batches: Iterable[Batch], processes: int) -> Iterator[tuple[Batch, list[Parsed]]]:
+def _in_order(
+    parse: Parse, keys: tuple[str, str], batches: Iterable[Batch], processes: int
+) -> Iterator[tuple[Batch, list[Parsed]]]:
     """Every batch with its parses. The processes are forked from this one, so that they share the loaded model's memory."""
+
+    def cells(batch: Batch) -> list[Cells]:
+        # Turns that are JSON already travel as text: a list nested too deep could not be sent.
+        return [(row.get(keys[0]), _sendable(row.get(keys[1]))) for _, row in batch]
+
     if processes < 2:
-        yield from ((batch, parse(batch)) for batch in batches)
+        yield from ((batch, parse(cells(batch))) for batch in batches)
         return
     waiting: deque[tuple[Batch, Future[list[Parsed]]]] = deque()
     fork = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(processes, mp_context=fork, initializer=_start_reading, initargs=(parse,)) as pool:
         try:
             for batch in batches:
-                waiting.append((batch, pool.submit(_read_batch, batch)))
+                waiting.append((batch, pool.submit(_read_batch, cells(batch))))
                 if len(waiting) >= WAITING * processes:
                     first, parsed = waiting.popleft()
                     yield first, parsed.result()
@@ -87,17 +96,21 @@ def _start_reading(parse: Parse) -> None:
     _parse_here = parse
 
 
-def _read_batch(batch: Batch) -> list[Parsed]:
+def _sendable(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+def _read_batch(cells: list[Cells]) -> list[Parsed]:
     assert _parse_here is not None
-    return _parse_here(batch)
+    return _parse_here(cells)
 
 
-def _parse_rows(keys: tuple[str, str], assistant: Assistant, services: Services, batch: Batch) -> list[Parsed]:
+def _parse_cells(assistant: Assistant, services: Services, cells: list[Cells]) -> list[Parsed]:
     """The parse of each row, or the sentence that says why it has none."""
     parsed: list[Parsed] = []
-    for _, row in batch:
+    for text, turns in cells:
         try:
-            parsed.append((_parse_row(row.get(keys[0]), row.get(keys[1]), assistant, services), None))
+            parsed.append((_parse_row(text, turns, assistant, services), None))
         except ValueError as error:
             parsed.append((None, str(error)))
     return parsed
@@ -117,7 +130,7 @@ def _turns(value: Any) -> list[dict[str, str]]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             raise ValueError("turns is not valid JSON") from None
     if isinstance(value, str):
         return _turns_of_lines(value)

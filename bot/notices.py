@@ -39,14 +39,9 @@ def tell_status(connection: Connection, vault: Vault, row: Row, event: StatusEve
         )
 
 
-def question_about(title: str, number: str) -> str:
-    """The question alone, for somebody who has heard the news another way."""
-    return f"您反映的“{title}”（{number}）已办结。{QUESTION}\n{BY_NUMBER}"
-
-
 def head_of(text: str) -> str:
     """A notice that asks, without how to answer: the answers are there to be tapped."""
-    return text.removesuffix(BY_NUMBER).rstrip("\n")
+    return text.removesuffix(BY_NUMBER).removesuffix(BY_WORD).rstrip("\n")
 
 
 def beside_choices(texts: Sequence[str]) -> list[str]:

@@ -354,16 +354,19 @@ def _mask_phone(found: str) -> str:
 
 
 # What is left of "刚才还在万达一楼" when the place has its own field.
-_LED_TO_A_PLACE = re.compile(r"(?:刚才|刚刚|现在|人|就|还|都|正|是)*(?:在|到|从|去|往|位于)$")
+_LEADS_TO = r"(?:刚才|刚刚|现在|人|就|还|都|正|是)*(?:在|到|从|去|往|位于)?"
+
+
+def _without_place(description: str, where: str) -> str:
+    return re.sub(f"{_LEADS_TO}{re.escape(where)}", " ", description) if where else description
 
 
 def title_of(petition: Petition) -> str:
     """At most 20 characters of the resident's own words: the clause that carries the most evidence."""
     best, best_score = "", -1.0
     where = str((petition.place or {}).get("text") or "")
-    for clause in re.split(r"[，。！？；,!?;\n\s]", petition.description.replace(where, " ") if where else petition.description):
+    for clause in re.split(r"[，。！？；,!?;\n\s]", _without_place(petition.description, where)):
         cleaned = re.sub(r"^(?:的|你好|您好|喂|请问|我要|我想|反映|投诉|举报|一下|咨询|个事|就是|那个|关于|还有|另外|麻烦|啊|哎|[\s:：])+", "", clause.strip())
-        cleaned = _LED_TO_A_PLACE.sub("", cleaned)
         if len(cleaned) < 3 or _CONFIDENTIAL.search(cleaned) or _ANONYMOUS.search(cleaned):
             continue
         score = sum(float(span["weight"]) for span in petition.evidence if str(span["text"]) in cleaned) + min(len(cleaned), 12) / 100

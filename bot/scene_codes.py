@@ -53,8 +53,8 @@ def address_maker(services: Services, base: str | None) -> Callable[[Scene], str
 
 
 def file_stem(code: str) -> str:
-    """The code as a file name; what printers and file systems dislike becomes _ and its number."""
-    return re.sub(r"[^A-Za-z0-9.-]", lambda odd: "-" if odd[0] == ":" else f"_{ord(odd[0]):x}", code).lstrip(".")
+    """The code as a file name, another one for every code; what printers and file systems dislike becomes _ and its number."""
+    return re.sub(r"[^A-Za-z0-9.]", lambda odd: "-" if odd[0] == ":" else f"_{ord(odd[0]):x}", code).lstrip(".")
 
 
 def _write_sheet(path: Path, sheet: bytes) -> Path:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -32,6 +33,11 @@ FLAT_COLUMNS = (
 MAX_CELL = 10_000_000
 MAX_EXACT = 10**15  # a spreadsheet keeps 15 digits of a number: longer ones (order numbers) are written as text
 
+# What openpyxl lets through when a workbook is cut off, overwritten or holds no sheet of cells; broken XML is a SyntaxError.
+_BROKEN_WORKBOOK = (
+    InvalidFileException, zipfile.BadZipFile, zlib.error, SyntaxError, EOFError, KeyError, IndexError, AttributeError, ValueError,
+    OSError,
+)  # fmt: skip
 _PLAIN_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 Row = dict[str, Any]
@@ -96,12 +102,19 @@ def _open_xlsx(path: Path) -> Table:
     def records() -> Iterator[tuple[int, list[Any]]]:
         try:
             book = load_workbook(path, read_only=True, data_only=True)
-        except (InvalidFileException, zipfile.BadZipFile, KeyError, ValueError, OSError):
-            raise ValueError(f"{path.name} is not a readable xlsx workbook") from None
-        with contextlib.closing(book):
             sheet = book.worksheets[0]
             sheet.reset_dimensions()  # some programs write wrong ones, and rows would be lost
-            for number, cells in enumerate(sheet.iter_rows(values_only=True), 1):
+            rows = enumerate(sheet.iter_rows(values_only=True), 1)
+        except _BROKEN_WORKBOOK:
+            raise ValueError(f"{path.name} is not a readable xlsx workbook") from None
+        with contextlib.closing(book):
+            while True:
+                try:
+                    number, cells = next(rows)
+                except StopIteration:
+                    return
+                except _BROKEN_WORKBOOK:
+                    raise ValueError(f"{path.name} is damaged: not all of its rows can be read") from None
                 if any(cell is not None for cell in cells):
                     yield number, list(cells)
 
@@ -116,9 +129,10 @@ def _table_of(path: Path, records: Callable[[], Iterator[tuple[int, list[Any]]]]
         raise ValueError(f"{path.name} is empty")
     width = max((len(record) for _, record in everything), default=0)
     headings: dict[str, str] = {}
+    numbers: dict[str, Iterator[str]] = {}
     for title in [*map(cell_text, heading), *[""] * (width - len(heading))]:
-        key = next(key for key in _numbered(title) if key not in headings)
-        headings[key] = title
+        keys = numbers.setdefault(title, _numbered(title))
+        headings[next(key for key in keys if key not in headings)] = title
 
     def rows() -> Iterator[tuple[int, Row]]:
         inside = records()
@@ -154,7 +168,7 @@ def _open_jsonl(path: Path) -> Table:
 def _json_object(line: str, path: Path, number: int) -> Row:
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise ValueError(f"{path.name} line {number} is not a JSON object")

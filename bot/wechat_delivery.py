@@ -165,6 +165,9 @@ class Delivery:
             if not self._set_delivered(notice.id, iso(self.services.now()), only_if_open=True):
                 continue
             text = str(self.services.vault.open(notice.text))
+            reply = find_last_reply(self.services, reachable.conversation_id)
+            if reply and any(bubble.buttons for bubble in reply.messages):  # a number answers those
+                text = beside_choices([text])[0]
             unsent = self._send(reachable.conversation_id, openid, text, notice)
             if unsent:
                 # What was shown with it only for this way (the link) is not part of what is said later.

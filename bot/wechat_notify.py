@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,7 +18,6 @@ from sqlalchemy.engine import Connection, Row
 from sqlalchemy.sql import ColumnElement
 
 from bot.db import conversations, iso, notices, parse_iso, reading, transaction, wechat_contacts, wechat_notifications, wechat_subscriptions
-from bot.notices import question_about
 from bot.petition import matter_of
 from bot.services import Services
 from bot.settings import PREFIX, SettingsError
@@ -109,16 +108,18 @@ class Notifier:
             if time.monotonic() < self._paused_until:
                 return
             openid = str(self._services.vault.open(row.sender)["sender"])
+            ticket = self._services.tickets.get_ticket(row.ticket_number)
+            # All that may fail before anything is sent comes before the claim: what is claimed and not sent would be lost.
+            calls = [(template, self._payload(template, ticket, row, openid)) for template in self._ways(row.conversation_id)]
             if openid and self._claim(row.id):
-                self._notify(row, openid)
+                self._notify(row, calls)
 
-    def _notify(self, row: Row, openid: str) -> None:
-        ticket = self._services.tickets.get_ticket(row.ticket_number)
+    def _notify(self, row: Row, calls: Sequence[tuple[Template, Mapping[str, Any]]]) -> None:
         try:
-            for template in self._ways(row.conversation_id):
-                code, message_id = self._client.send_notification(template.path, self._payload(template, ticket, row, openid))
+            for template, payload in calls:
+                code, message_id = self._client.send_notification(template.path, payload)
                 if code == 0:
-                    return self._note_sent(row, ticket, message_id)
+                    return self._note_sent(row, message_id)
                 self._note_refused(row.conversation_id, template, code)
                 if code == _BUSY:
                     raise WeChatError("the platform is busy")
@@ -193,11 +194,10 @@ class Notifier:
         with transaction(self._services.engine, durable=False) as connection:
             connection.execute(update(notices).where(notices.c.id == notice_id).values(**values))
 
-    def _note_sent(self, row: Row, ticket: Ticket, message_id: str) -> None:
+    def _note_sent(self, row: Row, message_id: str) -> None:
         with transaction(self._services.engine, durable=False) as connection:
-            if row.asks:  # the news is out, the question is not: it is asked at the next contact
-                question = self._services.vault.seal(question_about(ticket.title, ticket.number))
-                connection.execute(update(notices).where(notices.c.id == row.id).values(delivered_at=None, text=question))
+            if row.asks:  # the state is out; what the department wrote, and the question, are said at the next contact
+                connection.execute(update(notices).where(notices.c.id == row.id).values(delivered_at=None))
             if message_id:
                 sent = {"message_id": message_id, "conversation_id": row.conversation_id, "notice_id": row.id, "result": None}
                 connection.execute(_NOTE_SENT, {**sent, "at": iso(self._services.now())})

@@ -24,7 +24,7 @@ from bot.models import archive_path, register_model
 from bot.petition import Petition
 from bot.services import Services, build_services
 from bot.settings import PROJECT_ROOT, load_settings
-from bot.tables import FLAT_COLUMNS
+from bot.tables import FLAT_COLUMNS, open_table
 
 PARSE_KEYS = {
     "text", "model", "intent", "request_type", "categories", "urgency", "locations", "main_location", "evidence", "parts",
@@ -275,7 +275,26 @@ def test_several_processes_keep_rows_in_order(
 
 def test_process_that_dies_is_said_and_not_waited_for() -> None:
     with pytest.raises(AssistantError, match="died"):
-        list(_in_order(lambda batch: os._exit(9), iter([[(1, {"text": "路灯坏了"})]]), 2))
+        list(_in_order(lambda cells: os._exit(9), ("text", ""), iter([[(1, {"text": "路灯坏了"})]]), 2))
+
+
+def test_nesting_without_end_spoils_one_row(classify: Classify, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = classify(_write(tmp_path / "in.csv", [{"turns": "[" * 100_000}, {"turns": "市民：路灯坏了"}]), "out.jsonl")
+    assert rows[0]["parse"] is None and rows[1]["parse"]["text"] == "路灯坏了"
+    assert "row 2" in capsys.readouterr().err
+
+
+def test_damaged_workbook_is_said_in_one_sentence(classify: Classify, tmp_path: Path) -> None:
+    whole = _write(tmp_path / "in.xlsx", [{"text": f"{number}号楼的路灯坏了"} for number in range(300)]).read_bytes()
+    place = whole.index(b"sheet1.xml") + 400
+    (tmp_path / "in.xlsx").write_bytes(whole[:place] + bytes(64) + whole[place + 64 :])
+    with pytest.raises(ValueError, match="in.xlsx"):
+        classify(tmp_path / "in.xlsx", "out.csv")
+
+
+def test_thousands_of_nameless_columns_are_read(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text("text" + "," * 16_000 + "\n路灯坏了\n", encoding="utf-8")
+    assert len(open_table(tmp_path / "wide.csv").headings) == 16_001
 
 
 def test_awkward_texts_pass(classify: Classify, tmp_path: Path) -> None:

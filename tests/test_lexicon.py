@@ -36,7 +36,8 @@ def test_words_before_a_heading_are_refused(tmp_path: Path) -> None:
 def test_words_are_found_where_they_stand_and_words_of_three_classes_nowhere() -> None:
     hits = LEXICON.hits("末班车没了，路灯也不亮，工钱没给")
     assert [(hit.start, hit.end, hit.first_level) for hit in hits] == [(0, 3, "10"), (6, 8, "01")]
-    assert Lexicon({}).hits("路灯") == []
+    for empty in ({}, {"010203": []}, {code: ["路灯"] for code in ("010203", "040101", "100301")}):
+        assert Lexicon(empty).hits("路灯") == []
 
 
 def test_documents_hold_every_word_and_are_the_same_each_time() -> None:

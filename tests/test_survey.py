@@ -252,7 +252,7 @@ def test_at_the_next_contact_it_is_asked_by_number(service: Service) -> None:
     ticket = service.file()
     service.leave()
     close(service, ticket)
-    heard = service.say("在吗") or ""
+    heard = service.hear("在吗")
     assert heard.index("灯已换好") < heard.index("5 非常不满意") and service.platform.sends == []
     assert "对不起" in (service.say("4") or "") and score_of(service, ticket) == 2
     assert "记下了" in (service.say("灯只亮了一晚上") or "")

@@ -57,8 +57,18 @@ def test_what_keeps_happening_is_no_cry_for_help(text: str) -> None:
     assert not judge_urgency(text, doubtful).emergency
 
 
-def test_what_keeps_happening_and_happens_now_is_a_cry() -> None:
-    assert judge_urgency("这破电梯三天两头坏，现在我被困在里面，喘不上气", ALARMED).emergency
+@pytest.mark.parametrize(
+    "text",
+    [
+        "这破电梯三天两头坏，现在我被困在里面，喘不上气",
+        "我被困在电梯里了，物业经常不接电话",
+        "被困电梯了，物业老是不来人",
+        "我妈被困电梯里了，这电梯老是出毛病",
+        "电梯里困人了，这电梯三天两头坏",
+    ],
+)
+def test_who_is_trapped_now_is_heard_whatever_else_keeps_happening(text: str) -> None:
+    assert judge_urgency(text, {ROUTINE: 0.4, URGENT: 0.3, CRITICAL: 0.3}).emergency
 
 
 def test_reasons_are_spans_of_the_raw_text() -> None:

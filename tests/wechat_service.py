@@ -30,6 +30,7 @@ from webhook import create_app
 
 PUBLIC_URL = "https://city.example"
 NEIGHBOUR = "oNeighbour-0002"
+PUSHED_BY_THEN = 0.5  # seconds: some rounds of the threads
 
 
 @dataclass
@@ -43,6 +44,14 @@ class Service:
     def say(self, text: str, *, openid: str = RESIDENT, **more: str) -> str | None:
         """The words of the passive reply."""
         return self.send({**ACCOUNT.text(text, **more), "FromUserName": openid})
+
+    def hear(self, text: str) -> str:
+        """All that reaches the resident with their next message. It opens the window again, so that what was waiting stands in the
+        passive reply or is pushed, whichever comes first."""
+        before = len(self.platform.sends)
+        reply = self.say(text) or ""
+        time.sleep(PUSHED_BY_THEN)
+        return "\n\n".join([*self.platform.texts()[before:], reply])
 
     def send(self, fields: dict[str, Any]) -> str | None:
         answer = ACCOUNT.post_to(self.url + "/wechat", fields)

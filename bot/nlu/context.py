@@ -193,7 +193,7 @@ def _otherwise(text: str, name: str, confidence: float, parse: Mapping[str, Any]
             return resolved
     if situation.asked == "near" and (parse["place_spans"] or name in ("inform", "ask_info")) and name not in ABOUT_TICKETS:
         return "inform"
-    if situation.has_tickets and not situation.asked and len(text) <= 30 and AMENDS.match(fold(text)):
+    if situation.has_tickets and not situation.asked and len(text) <= 30 and parse["place_spans"] and AMENDS.match(fold(text)):
         return "supplement"
     if situation.in_room and not situation.asked and name in (REPORT, "ask_info", "report_need", "inform") and len(text) > 8:
         return "report_topic"  # who scanned a deliberation room's code has come to propose

@@ -55,7 +55,7 @@ class Lexicon:
 
     def hits(self, folded: str) -> list[Hit]:
         """In order of their ends; words inside words count too."""
-        if not self.words:
+        if not len(self._automaton):
             return []
         return [Hit(end + 1 - size, end + 1, name) for end, (size, named) in self._automaton.iter(folded) for name in named]
 

@@ -27,8 +27,10 @@ _LOOK_ALIKES = compile_patterns(LOOK_ALIKES)
 # What nearly happened is no danger any more, but it shows a hazard.
 DANGER_QUIET, NEED_QUIET = ("told", "over", "near"), ("told", "over")
 NEVER = 1.1
-# "都摆好了" in somebody's goodbye does not mean that it is over; a lift that keeps trapping people traps nobody right now.
-_QUIETING = {"suicide": ("told",), "trapped": (*DANGER_QUIET, "habit")}
+# "都摆好了" in somebody's goodbye does not mean that it is over.
+_QUIETING = {"suicide": ("told",)}
+# A lift that keeps trapping people ("三天两头把人关在里头") traps nobody right now; what stands behind the word tells of something else.
+_HABITUAL = ("trapped",)
 # A clause taken out of what was told needs a sure reader.
 CLAUSE = 0.6
 
@@ -210,7 +212,9 @@ def _find(folded: str, patterns: Mapping[str, re.Pattern[str]], quieting: Sequen
         begin = borders[bisect_right(borders, start) - 1]
         if not _is_set_aside(folded, begin, start, end):
             first, last = sentences[bisect_right(starts, start) - 1] if sentences else (0, len(folded))
-            signs.append(Sign(kind, start, end, _is_quiet(folded[first:last], _QUIETING.get(kind, quieting))))
+            quiet = _is_quiet(folded[first:last], _QUIETING.get(kind, quieting))
+            habit = kind in _HABITUAL and bool(_SCOPES["habit"].search(folded, begin, end))
+            signs.append(Sign(kind, start, end, quiet or habit))
     return signs
 
 
