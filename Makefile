@@ -41,7 +41,7 @@ wechat-soak: setup ## 2,000 messages over a simulated WeChat while the service i
 bench-chat: setup ## conversations per second beside the classic Rasa stack, same model and actions
 	@$(PY) -m tests.bench_chat
 
-bench-nlu: setup ## understanding beside its peers (20 minutes; BENCH="--quick", "--diet", "--data DIR": docs/benchmarks.md)
+bench-nlu: setup ## understanding beside its peers (25 minutes; BENCH="--quick", "--diet", "--data DIR": docs/benchmarks.md)
 	@sh scripts/bench-environment.sh $(VENV)-bench $(VENV)
 	@$(PY) -m tests.bench_nlu $(BENCH)
 
