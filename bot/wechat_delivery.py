@@ -161,12 +161,14 @@ class Delivery:
 
     def _deliver_notices_of(self, reachable: Row) -> None:
         openid = self._openid(reachable)
+        # Read before anything is claimed: what is claimed and not sent would be lost.
+        reply = find_last_reply(self.services, reachable.conversation_id)
+        choosing = reply is not None and any(bubble.buttons for bubble in reply.messages)
         for notice in self._open_notices(reachable.conversation_id) if openid else ():
             if not self._set_delivered(notice.id, iso(self.services.now()), only_if_open=True):
                 continue
             text = str(self.services.vault.open(notice.text))
-            reply = find_last_reply(self.services, reachable.conversation_id)
-            if reply and any(bubble.buttons for bubble in reply.messages):  # a number answers those
+            if choosing:  # a number answers that
                 text = beside_choices([text])[0]
             unsent = self._send(reachable.conversation_id, openid, text, notice)
             if unsent:
