@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from bot import db
+from bot import db, staff_schema
 from bot.assistant import AssistantError
 from bot.catalogue import CatalogueError
 from bot.logs import set_up_logging
@@ -236,7 +236,7 @@ def _user(options: argparse.Namespace) -> None:
     }
     try:
         with db.transaction(services.engine) as connection:
-            connection.execute(db.users.insert().values(**row))
+            connection.execute(staff_schema.users.insert().values(**row))
     except IntegrityError:
         raise ValueError(f"there is a user {options.username} already") from None
     print(f"{options.role} {options.username} added")

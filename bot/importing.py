@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bot import db
+from bot import db, staff_schema
 from bot.catalogue import REQUEST_TYPES, URGENCIES, Catalogue
 from bot.petition import mask
 from bot.services import Services
@@ -47,7 +47,7 @@ def import_file(path: Path, services: Services) -> tuple[int, list[str]]:
             continue
         unplaced += bool(cells.get("location")) and "places" not in labels
         good.append(_annotation(mask(cells[TEXT]), labels, path.name, services))
-    table_of_labels = db.annotation_rows
+    table_of_labels = staff_schema.annotation_rows
     with db.transaction(services.engine) as connection:
         for start in range(0, len(good), INSERT_ROWS):
             connection.execute(table_of_labels.insert(), good[start : start + INSERT_ROWS])

@@ -17,23 +17,10 @@ from sqlalchemy.engine import Connection, Engine, Row
 from sqlalchemy.exc import IntegrityError
 
 from bot.catalogue import Catalogue
-from bot.db import (
-    attachments,
-    diversions,
-    handovers,
-    iso,
-    outbox,
-    parse_iso,
-    reading,
-    surveys,
-    ticket_days,
-    ticket_events,
-    tickets,
-    transaction,
-    webhooks_seen,
-)
+from bot.db import iso, parse_iso, reading, transaction
 from bot.notices import take_notices, tell_status
 from bot.petition import Lanes, Petition, higher_urgency, mask, matter_of, petition_from_dict, title_of
+from bot.schema import attachments, diversions, handovers, outbox, surveys, ticket_days, ticket_events, tickets, webhooks_seen
 from bot.ticket import (
     CHINA,
     FINAL_STATES,

@@ -25,9 +25,10 @@ if __name__ == "__main__":
 from bot.assistant import Bubble, Button, PreparedTurn, Turn, TurnResult
 from bot.catalogue import Catalogue, load_catalogue
 from bot.conversation import Conversations
-from bot.db import metadata, open_engine
+from bot.db import open_engine
 from bot.gazetteer import Gazetteer, load_gazetteer
 from bot.petition import Lanes, Petition
+from bot.schema import metadata
 from bot.services import DATA_DIR, Services, utc_now
 from bot.settings import load_settings
 from bot.ticket import summary_of

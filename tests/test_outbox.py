@@ -23,7 +23,7 @@ from sqlalchemy import create_engine, select, update
 from sqlalchemy.engine import Row
 from standardwebhooks.webhooks import Webhook
 
-from bot.db import iso, metadata, outbox, outbox_attempts, sandbox_deliveries, transaction
+from bot.db import iso, transaction
 from bot.outbox import (
     LEASE,
     MAX_AGE,
@@ -39,6 +39,7 @@ from bot.outbox import (
     open311_form,
 )
 from bot.petition import Petition
+from bot.schema import metadata, outbox, outbox_attempts, sandbox_deliveries
 from bot.services import Services, build_services, utc_now
 from bot.settings import PROJECT_ROOT, SettingsError, load_settings
 from bot.signing import SignatureError, sign, signing_keys, verify
