@@ -11,7 +11,7 @@ users = Table(
     Column("username", String(40), primary_key=True),
     Column("password_hash", String(200), nullable=False),
     Column("role", String(12), nullable=False),  # agent | supervisor | admin
-    Column("districts", Text, nullable=False),  # comma-separated full names; empty = all of the city
+    Column("districts", Text, nullable=False),  # JSON list of full names; empty = all of the city
     Column("created_at", String(32), nullable=False),
     Column("display_name", String(40), nullable=False, server_default=""),
     Column("cleared", Boolean, nullable=False, server_default="0"),  # may read confidential reports
