@@ -103,7 +103,8 @@ def settings_from_environment() -> Settings:
 
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment of a process that is to work with these settings."""
-    return os.environ | {"PYTHONPATH": str(PROJECT_ROOT)} | {PREFIX + field.name.upper(): str(getattr(settings, field.name)) for field in fields(Settings)}
+    ours = {PREFIX + field.name.upper(): str(getattr(settings, field.name)) for field in fields(Settings)}
+    return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **ours}
 
 
 def _convert(name: str, text: str) -> object:
