@@ -142,6 +142,12 @@ def place_key(petition: Petition) -> str | None:
     return f"{petition.category[:2]}|{spot}"[:200]
 
 
+def is_confidential(petition: Petition, catalogue: Catalogue) -> bool:
+    """Whether only staff cleared for it may read the ticket: asked for by the resident, or by the matter itself."""
+    matter = matter_of(petition, catalogue)
+    return petition.confidential or bool(matter and matter.restricted)
+
+
 def alike(first: str, second: str) -> bool:
     """Whether two titles name the same thing: they share a word of two characters that is not only about anything."""
     pairs = {first[i : i + 2] for i in range(len(first) - 1)} & {second[i : i + 2] for i in range(len(second) - 1)}

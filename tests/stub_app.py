@@ -106,7 +106,8 @@ def stub_services(directory: Path, **settings: str) -> Services:
     chosen = load_settings({"MINSHENG_VAR_DIR": str(directory), **settings})
     engine, vault, (catalogue, gazetteer) = open_engine(chosen), Vault(chosen.secret_key), _city(chosen.city)
     metadata.create_all(engine)
-    tickets = Tickets(engine, vault, catalogue, utc_now, Lanes(chosen.lane_file, chosen.lane_suggest))
+    lanes = Lanes(chosen.lane_file, chosen.lane_suggest)
+    tickets = Tickets(engine, vault, catalogue, utc_now, lanes, frozenset(gazetteer.home_districts()))
     return Services(chosen, engine, vault, catalogue, gazetteer, tickets, utc_now)
 
 
