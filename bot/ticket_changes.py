@@ -16,6 +16,7 @@ from bot.db import iso, parse_iso, transaction
 from bot.notices import tell_status
 from bot.petition import Petition, higher_urgency, mask
 from bot.schema import attachments, surveys, ticket_events, tickets, webhooks_seen
+from bot.search import searchable_text
 from bot.ticket import FINAL_STATES, RATINGS, StatusEvent, Ticket, payload_fields
 from bot.ticket_rows import BY_NUMBER, TicketClosed, TicketRows
 
@@ -105,12 +106,11 @@ class TicketChanges(TicketRows):
         *,
         state: str | None = None,
     ) -> Ticket:
-        now = iso(self.now())
-        connection.execute(
-            update(tickets)
-            .where(tickets.c.number == ticket.number)
-            .values(**self._columns(petition), state=state or ticket.state, updated_at=now)
-        )
+        values = {**self._columns(petition), "state": state or ticket.state, "updated_at": iso(self.now())}
+        if searchable_text(ticket.number, ticket.title, petition) != searchable_text(ticket.number, ticket.title, ticket.petition):
+            values["search_revision"] = revision = ticket.search_revision + 1
+            self._index(connection, ticket.number, ticket.title, petition, position=ticket.position, revision=revision)
+        connection.execute(update(tickets).where(tickets.c.number == ticket.number).values(**values))
         self._log(connection, ticket.number, change, actor="resident", note=note)
         payload = {"ticket_number": ticket.number, "change": change, "note": note, **fields}
         self._enqueue(connection, ticket.number, "ticket.updated", payload)

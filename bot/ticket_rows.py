@@ -18,6 +18,7 @@ from bot.catalogue import Catalogue
 from bot.db import iso, parse_iso
 from bot.petition import Lanes, Petition, matter_of, petition_from_dict
 from bot.schema import outbox, ticket_events, tickets
+from bot.search import add_document, searchable_text
 from bot.ticket import Ticket, is_confidential, place_key
 from bot.vault import Vault
 
@@ -83,6 +84,10 @@ class TicketRows:
             status_department=row.status_department,
             service_request_id=row.service_request_id,
             conversation_id=row.conversation_id,
+            district=row.district,
+            confidential=bool(row.confidential),
+            position=row.position,
+            search_revision=row.search_revision,
         )
 
     def _route(self, petition: Petition) -> tuple[str, list[str]]:
@@ -115,6 +120,9 @@ class TicketRows:
             "confidential": is_confidential(petition, self.catalogue),
             "person_key": self.vault.person_key(petition.phone) if petition.phone else None,
         }
+
+    def _index(self, connection: Connection, number: str, title: str, petition: Petition, *, position: int, revision: int) -> None:
+        add_document(connection, self.vault, position, revision, searchable_text(number, title, petition))
 
     def _log(
         self,

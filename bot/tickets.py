@@ -25,6 +25,7 @@ from bot.ticket_rows import TicketNotFound as TicketNotFound
 
 # The same matter at the same place within this time belongs to one cluster.
 CLUSTER_DAYS = 60
+MOST_A_DAY = 10_000_000
 
 # Statements of every ticket, built once: building an expression costs as much as running it.
 _BY_REQUEST_KEY = select(tickets).where(tickets.c.request_key == bindparam("key"))
@@ -67,19 +68,22 @@ class Tickets(TicketChanges):
         self, connection: Connection, petition: Petition, request_key: str, conversation_id: str | None, actor: str
     ) -> Ticket:
         now = self.now()
-        number = self._next_number(connection, now)
+        number, position = self._next_number(connection, now)
+        title = title_of(petition)
         lead, co = self._route(petition)
         columns = self._columns(petition)
         values: dict[str, Any] = {
             **columns,
             "number": number,
+            "position": position,
+            "search_revision": 1,
             "request_key": request_key,
             "conversation_id": conversation_id,
             "token_digest": self.vault.digest(self.vault.link_token(number)),
             "kind": petition.kind,
             "source": petition.source,
             "state": "filed",
-            "title": title_of(petition),
+            "title": title,
             "model": petition.model,
             "confidence": petition.category_confidence if petition.model else None,
             "cluster": self._cluster(connection, petition, columns["place_key"], now) or number,
@@ -94,12 +98,13 @@ class Tickets(TicketChanges):
             connection.execute(
                 update(attachments).where(attachments.c.id.in_(petition.attachments)).values(ticket_number=number)
             )
+        self._index(connection, number, title, petition, position=position, revision=1)
         self._log(connection, number, "filed", actor=actor, note="")
         ticket = self._ticket(connection, self._get_row(connection, BY_NUMBER, number))
         self._enqueue(connection, number, "ticket.created", created_payload(ticket, self.catalogue, self.lanes))
         return ticket
 
-    def _next_number(self, connection: Connection, now: datetime) -> str:
+    def _next_number(self, connection: Connection, now: datetime) -> tuple[str, int]:
         day = now.astimezone(CHINA).strftime("%Y%m%d")
         if connection.execute(_COUNT_UP, {"today": day}).rowcount == 0:
             try:
@@ -108,7 +113,7 @@ class Tickets(TicketChanges):
             except IntegrityError:  # another process opened the day
                 connection.execute(_COUNT_UP, {"today": day})
         last = connection.execute(_LAST_OF_DAY, {"today": day}).scalar_one()
-        return f"{day}-{last:04d}"
+        return f"{day}-{last:04d}", int(day) * MOST_A_DAY + last
 
     def _cluster(self, connection: Connection, petition: Petition, key: str | None, now: datetime) -> str | None:
         """The first open ticket on the same matter at the same place; each appellant keeps a ticket and hears the result."""
