@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, bindparam, column, event, literal_column, select, table, text
+from sqlalchemy import BigInteger, bindparam, column, event, literal_column, table, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql import Select
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.elements import ColumnClause
+from sqlalchemy.sql.selectable import TableClause
 
 from bot.petition import Petition, mask
 from bot.schema import metadata
@@ -51,6 +54,11 @@ def _with_the_tables(_target: Any, connection: Connection, **_options: Any) -> N
     create_index(connection)
 
 
+@event.listens_for(metadata, "before_drop")
+def _without_the_tables(_target: Any, connection: Connection, **_options: Any) -> None:
+    connection.exec_driver_sql("DROP TABLE IF EXISTS ticket_search")
+
+
 def searchable_text(number: str, title: str, petition: Petition) -> str:
     """What of a ticket may be found, folded: its number, title, place and words, all without personal data."""
     place = str((petition.place or {}).get("text") or "")
@@ -76,18 +84,31 @@ def query_words(query: str) -> list[str]:
     return list(dict.fromkeys(fold(query[:200]).split()))[:MAX_WORDS]
 
 
-def find_positions(connection: Connection, vault: Vault, words: Iterable[str]) -> Select[Any] | None:
-    """SELECT of `position` of tickets that have all pairs of these words; None when a single character is all there is."""
+@dataclass(frozen=True)
+class Hits:
+    """Documents that have all the terms asked for. In the order of `document` FTS5 streams them; sorting by anything else waits for all."""
+
+    index: TableClause
+    document: ColumnClause[int]
+    match: ColumnElement[bool]
+
+    @property
+    def position(self) -> ColumnElement[int]:
+        return self.document / REVISIONS
+
+
+def find_hits(connection: Connection, vault: Vault, words: Iterable[str]) -> Hits | None:
+    """Where all pairs of these words stand; None when they are too short to ask the index."""
     terms = sorted({term for word in words for term in terms_of(vault, word)})
     if not terms:
         return None
     if connection.dialect.name == "sqlite":
         index = table("ticket_search", column("rowid", BigInteger))
-        match = literal_column("ticket_search").op("MATCH")(bindparam("terms", " AND ".join(f'"{term}"' for term in terms)))
-        return select((index.c.rowid / REVISIONS).label("position")).where(match)
+        match = literal_column("ticket_search").op("MATCH")(bindparam("terms", " AND ".join(terms)))
+        return Hits(index, index.c.rowid, match)
     index = table("ticket_search", column("document", BigInteger), column("terms"))
-    match = index.c.terms.op("@@")(text("CAST(:terms AS tsquery)").bindparams(terms=" & ".join(f"'{term}'" for term in terms)))
-    return select((index.c.document / REVISIONS).label("position")).where(match)
+    wanted = text("CAST(:terms AS tsquery)").bindparams(terms=" & ".join(f"'{term}'" for term in terms))
+    return Hits(index, index.c.document, index.c.terms.op("@@")(wanted))
 
 
 def contains(words: Iterable[str], searched: str) -> bool:

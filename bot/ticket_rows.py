@@ -66,7 +66,9 @@ class TicketRows:
         return row
 
     def _ticket(self, connection: Connection, row: Row) -> Ticket:
-        size = connection.execute(_CLUSTER_SIZE, {"cluster": row.cluster}).scalar_one()
+        return self._ticket_of(row, connection.execute(_CLUSTER_SIZE, {"cluster": row.cluster}).scalar_one())
+
+    def _ticket_of(self, row: Row, cluster_size: int) -> Ticket:
         return Ticket(
             number=row.number,
             kind=row.kind,
@@ -75,7 +77,7 @@ class TicketRows:
             title=row.title,
             petition=petition_from_dict(self.vault.open(row.petition)),
             cluster=row.cluster,
-            cluster_size=size,
+            cluster_size=cluster_size,
             lead_department=row.lead_department,
             co_departments=tuple(json.loads(row.co_departments)),
             due_at=parse_iso(row.due_at) if row.due_at else None,
@@ -106,9 +108,13 @@ class TicketRows:
         due_at, _ = self.catalogue.due_at(filed_at, request_type=petition.request_type, urgency=petition.urgency, matter=matter)
         return due_at
 
+    def district_of(self, petition: Petition) -> str | None:
+        """The home city's district that the petition belongs to; None = nobody knows, or another city's: everybody may look after it."""
+        district = (petition.place or {}).get("district")
+        return str(district) if district in self.districts else None
+
     def _columns(self, petition: Petition) -> dict[str, Any]:
         """The petition and what of it stands in columns of its own, to be found and guarded by."""
-        district = (petition.place or {}).get("district")
         return {
             "request_type": petition.request_type,
             "category_code": petition.category,
@@ -116,7 +122,7 @@ class TicketRows:
             "emergency": petition.emergency,
             "petition": self.vault.seal(petition.as_dict()),
             "place_key": place_key(petition),
-            "district": district if district in self.districts else None,  # of another city: everybody here may look after it
+            "district": self.district_of(petition),
             "confidential": is_confidential(petition, self.catalogue),
             "person_key": self.vault.person_key(petition.phone) if petition.phone else None,
         }

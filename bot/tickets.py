@@ -6,16 +6,17 @@ ticket: the resident has the number before dispatch is even reachable, and nothi
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from bot.db import iso, parse_iso, reading, transaction
 from bot.notices import take_notices
-from bot.petition import Petition, matter_of, title_of
+from bot.petition import Petition, matter_of, petition_from_dict, title_of
 from bot.schema import attachments, diversions, handovers, ticket_days, ticket_events, tickets
 from bot.ticket import CHINA, FINAL_STATES, Ticket, TimelineEntry, alike, created_payload
 from bot.ticket_changes import TicketChanges
@@ -148,6 +149,14 @@ class Tickets(TicketChanges):
             ).fetchall()
             return [self._ticket(connection, row) for row in rows]
 
+    def at_positions(self, connection: Connection, positions: Sequence[int]) -> list[Ticket]:
+        """Newest first."""
+        found = select(tickets).where(tickets.c.position.in_(positions)).order_by(tickets.c.position.desc())
+        rows = connection.execute(found).fetchall()
+        counted = select(tickets.c.cluster, func.count()).where(tickets.c.cluster.in_({row.cluster for row in rows}))
+        sizes = dict(connection.execute(counted.group_by(tickets.c.cluster)).fetchall())
+        return [self._ticket_of(row, sizes[row.cluster]) for row in rows]
+
     def timeline(self, number: str) -> list[TimelineEntry]:
         with reading(self.engine) as connection:
             rows = connection.execute(
@@ -160,6 +169,20 @@ class Tickets(TicketChanges):
 
     def link(self, number: str, base_url: str) -> str:
         return f"{base_url}/t/{self.vault.link_token(number)}"
+
+    # -- tickets of an earlier version ----------------------------------------------------------------------------
+
+    def index_missing(self, *, most: int = 200) -> int:
+        """Put tickets that an earlier version filed into the index and fill their columns; how many there were, at most `most`."""
+        with transaction(self.engine) as connection:
+            rows = connection.execute(select(tickets).where(tickets.c.search_revision == 0).limit(most)).fetchall()
+            for row in rows:
+                petition = petition_from_dict(self.vault.open(row.petition))
+                self._index(connection, row.number, row.title, petition, position=row.position, revision=1)
+                known = {"model": row.model or petition.model, "confidence": petition.category_confidence if petition.model else None}
+                values = {**self._columns(petition), **known, "search_revision": 1}
+                connection.execute(update(tickets).where(tickets.c.number == row.number).values(**values))
+        return len(rows)
 
     # -- conversation-level records -------------------------------------------------------------------------------
 

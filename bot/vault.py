@@ -10,6 +10,8 @@ from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+
 
 class VaultError(Exception):
     """Stored data cannot be read with this SECRET_KEY."""
@@ -48,8 +50,8 @@ class Vault:
 
     def _search_term(self, word: str) -> str:
         """Five letters and digits that stand for a word in the search index. 25 bits: about one in a hundred words is not alone."""
-        digest = hashlib.blake2b(word.encode(), digest_size=4, key=self._search_key).digest()
-        return base64.b32encode(digest)[:5].decode().lower()
+        number = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=4, key=self._search_key).digest(), "big")
+        return "".join(_LETTERS[number >> shift & 31] for shift in (0, 5, 10, 15, 20))
 
     def link_token(self, ticket_number: str) -> str:
         """The secret part of a ticket's tracking link: 144 bits, derived, so that it need not be stored in the clear."""
