@@ -57,6 +57,10 @@ class Ticket:
     status_department: str | None
     service_request_id: str | None
     conversation_id: str | None
+    district: str | None  # whose staff may read it; None = the whole city's
+    confidential: bool
+    position: int  # its number as an integer, growing with time
+    search_revision: int
 
     @property
     def state_label(self) -> str:
@@ -140,6 +144,12 @@ def place_key(petition: Petition) -> str | None:
     if not (place.get("road") or place.get("poi") or place.get("community")):
         return None
     return f"{petition.category[:2]}|{spot}"[:200]
+
+
+def is_confidential(petition: Petition, catalogue: Catalogue) -> bool:
+    """Whether only staff cleared for it may read the ticket: asked for by the resident, or by the matter itself."""
+    matter = matter_of(petition, catalogue)
+    return petition.confidential or bool(matter and matter.restricted)
 
 
 def alike(first: str, second: str) -> bool:
