@@ -5,7 +5,6 @@ Knows rows and votes; knows no page, no file and no model. Training reads effect
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,9 +69,9 @@ class Effective:
     disputed: tuple[str, ...]
 
 
-def digest_of(vault: Vault, text: str) -> str:
-    """The same for the same words, whatever their blanks, width and script; cannot be turned back without the key."""
-    return vault.pseudonym("words", re.sub(r"\s+", "", fold(text)))
+def text_digest(vault: Vault, text: str) -> str:
+    """The same for the same words, however they are written; nobody can turn it back."""
+    return vault.pseudonym("text", fold(text.strip()))
 
 
 def new_annotation(
@@ -80,7 +79,7 @@ def new_annotation(
 ) -> dict[str, Any]:
     """A row for annotation_rows; `text` is masked already. `more`: item_id, model, digest, undoes."""
     row = {"text": vault.seal(text), "labels": json.dumps(labels, ensure_ascii=False), "author": author, "source": source[:40]}
-    return {"digest": digest_of(vault, text), **row, "at": iso(at), "weight": 1.0, "item_id": None, "model": None, "undoes": None, **more}
+    return {"digest": text_digest(vault, text), **row, "at": iso(at), "weight": 1.0, "item_id": None, "model": None, "undoes": None, **more}
 
 
 def undo_annotation(connection: Connection, annotation_id: int, *, author: str, at: datetime) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.engine import Connection
 
 from bot import db
-from bot.annotations import IMPORT, Labels, agree, digest_of, effective_annotations, new_annotation
+from bot.annotations import IMPORT, Labels, agree, effective_annotations, new_annotation, text_digest
 from bot.likeness import find_twins
 from bot.orders import ORDER, Meanings, Order, Plan, Problem, read_orders, strict_plan
 from bot.services import Services
@@ -212,7 +212,7 @@ def _without_repeats(services: Services, orders: Sequence[Order], plan: Plan, ou
     """What is new in these orders. Same words with other labels within the file: neither can be right by itself, the later is refused."""
     first: dict[str, Order] = {}
     for order in orders:
-        digest = digest_of(services.vault, order.text)
+        digest = text_digest(services.vault, order.text)
         earlier = first.setdefault(digest, order)
         if earlier is order:
             continue
