@@ -9,7 +9,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
@@ -21,6 +21,7 @@ from bot.db import iso, parse_iso, reading, transaction
 from bot.notices import take_notices, tell_status
 from bot.petition import Lanes, Petition, higher_urgency, mask, matter_of, petition_from_dict, title_of
 from bot.schema import attachments, diversions, handovers, outbox, surveys, ticket_days, ticket_events, tickets, webhooks_seen
+from bot.similar import find_cluster
 from bot.ticket import (
     CHINA,
     FINAL_STATES,
@@ -28,15 +29,13 @@ from bot.ticket import (
     StatusEvent,
     Ticket,
     TimelineEntry,
-    alike,
     created_payload,
+    departments_of,
+    is_confidential,
     payload_fields,
     place_key,
 )
 from bot.vault import Vault
-
-# The same matter at the same place within this time belongs to one cluster.
-CLUSTER_DAYS = 60
 
 # Statements of every ticket, built once: building an expression costs as much as running it.
 _BY_NUMBER = select(tickets).where(tickets.c.number == bindparam("key"))
@@ -46,13 +45,6 @@ _NEW_TICKET, _NEW_EVENT, _NEW_DELIVERY = tickets.insert(), ticket_events.insert(
 _LAST_OF_DAY = select(ticket_days.c.last).where(ticket_days.c.day == bindparam("today"))
 _COUNT_UP = update(ticket_days).where(ticket_days.c.day == bindparam("today")).values(last=ticket_days.c.last + 1)
 _LAST_POSITION = select(func.coalesce(func.max(outbox.c.position), 0)).where(outbox.c.ticket_number == bindparam("number"))
-_SAME_PLACE = (
-    select(tickets.c.cluster, tickets.c.category_code, tickets.c.title)
-    .where(tickets.c.place_key == bindparam("place"), tickets.c.state.notin_(sorted(FINAL_STATES)))
-    .where(tickets.c.filed_at >= bindparam("since"))
-    .order_by(tickets.c.number)
-    .limit(20)
-)
 # Beyond a thousand appellants the exact number no longer matters.
 _CLUSTER_SIZE = select(func.count()).select_from(
     select(tickets.c.number).where(tickets.c.cluster == bindparam("cluster")).limit(1000).subquery()
@@ -79,31 +71,31 @@ class Tickets:
 
     # -- filing ---------------------------------------------------------------------------------------------------
 
-    def open_ticket(self, petition: Petition, *, request_key: str, conversation_id: str | None) -> Ticket:
-        """File a petition, or return the ticket that this request_key filed before. Raises StorageError."""
+    def open_ticket(
+        self, petition: Petition, *, request_key: str, conversation_id: str | None, cluster: str | None = None, actor: str = "resident"
+    ) -> Ticket:
+        """File a petition, or return the ticket that this request_key filed before. Raises StorageError.
+
+        `cluster`: the cluster a person put it into, "" for none; None leaves it to the same place and matter.
+        """
         with transaction(self.engine) as connection:
             earlier = connection.execute(_BY_REQUEST_KEY, {"key": request_key}).first()
             if earlier is not None:
                 return self._ticket(connection, earlier)
             try:
                 with connection.begin_nested():
-                    return self._insert(connection, petition, request_key, conversation_id)
+                    return self._insert(connection, petition, request_key, conversation_id, cluster, actor)
             except IntegrityError:  # another process filed the same request between our look and our write
                 return self._ticket(connection, self._get_row(connection, _BY_REQUEST_KEY, request_key))
 
-    def _insert(self, connection: Connection, petition: Petition, request_key: str, conversation_id: str | None) -> Ticket:
+    def _insert(
+        self, connection: Connection, petition: Petition, request_key: str, conversation_id: str | None, cluster: str | None, actor: str
+    ) -> Ticket:
         now = self.now()
         number = self._next_number(connection, now)
         matter = matter_of(petition, self.catalogue)
-        lead_role, co_roles, local = self.catalogue.route(
-            petition.category, matter, kind=petition.kind, emergency_kind=petition.emergency_kind if petition.emergency else None
-        )
-        lead, co = self.catalogue.department(lead_role), [self.catalogue.department(role) for role in co_roles]
-        district = (petition.place or {}).get("district")
-        if local and district and district not in co:
-            co.append(str(district))
+        lead, co = departments_of(petition, self.catalogue)
         due_at, _ = self.catalogue.due_at(now, request_type=petition.request_type, urgency=petition.urgency, matter=matter)
-        key = place_key(petition)
         values: dict[str, Any] = {
             "number": number,
             "request_key": request_key,
@@ -114,14 +106,13 @@ class Tickets:
             "state": "filed",
             "request_type": petition.request_type,
             "category_code": petition.category,
-            "urgency": petition.urgency,
-            "emergency": petition.emergency,
             "title": title_of(petition),
-            "petition": self.vault.seal(petition.as_dict()),
-            "place_key": key,
-            "cluster": self._cluster(connection, petition, key, now) or number,
+            **self._columns_of(petition),
+            "cluster": (find_cluster(connection, petition, self.catalogue, now) if cluster is None else cluster) or number,
             "lead_department": lead,
-            "co_departments": json.dumps([name for name in co if name != lead], ensure_ascii=False),
+            "co_departments": json.dumps(co, ensure_ascii=False),
+            "model": petition.model,
+            "confidence": petition.category_confidence,
             "due_at": iso(due_at),
             "filed_at": iso(now),
             "updated_at": iso(now),
@@ -131,10 +122,22 @@ class Tickets:
             connection.execute(
                 update(attachments).where(attachments.c.id.in_(petition.attachments)).values(ticket_number=number)
             )
-        self._log(connection, number, "filed", actor="resident", note="")
+        self._log(connection, number, "filed", actor=actor, note="")
         ticket = self._ticket(connection, self._get_row(connection, _BY_NUMBER, number))
         self._enqueue(connection, number, "ticket.created", created_payload(ticket, self.catalogue, self.lanes))
         return ticket
+
+    def _columns_of(self, petition: Petition) -> dict[str, Any]:
+        """What a petition's words and facts are found by, read by and sealed as; all of it changes when the petition does."""
+        return {
+            "urgency": petition.urgency,
+            "emergency": petition.emergency,
+            "petition": self.vault.seal(petition.as_dict()),
+            "place_key": place_key(petition),
+            "district": (petition.place or {}).get("district"),
+            "confidential": is_confidential(petition, self.catalogue),
+            "person_key": None if petition.anonymous else self.vault.person_key(petition.phone),
+        }
 
     def _next_number(self, connection: Connection, now: datetime) -> str:
         day = now.astimezone(CHINA).strftime("%Y%m%d")
@@ -146,21 +149,6 @@ class Tickets:
                 connection.execute(_COUNT_UP, {"today": day})
         last = connection.execute(_LAST_OF_DAY, {"today": day}).scalar_one()
         return f"{day}-{last:04d}"
-
-    def _cluster(self, connection: Connection, petition: Petition, key: str | None, now: datetime) -> str | None:
-        """The first open ticket on the same matter at the same place; each appellant keeps a ticket and hears the result."""
-        if key is None or petition.kind in ("minor", "need"):
-            return None
-        since = iso(now - timedelta(days=CLUSTER_DAYS))
-        rows = connection.execute(_SAME_PLACE, {"place": key, "since": since}).fetchall()
-        return next((row.cluster for row in rows if self._is_same_matter(petition, row)), None)
-
-    def _is_same_matter(self, petition: Petition, row: Row) -> bool:
-        """Whether an earlier ticket of the same place is about the same: read as the same leaf, or told in the same words."""
-        if row.category_code == petition.category or alike(title_of(petition), row.title):
-            return True
-        matter, earlier = matter_of(petition, self.catalogue), self.catalogue.find_matter(row.title)
-        return matter is not None and matter == earlier
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -195,7 +183,9 @@ class Tickets:
 
     # -- changes by the resident ----------------------------------------------------------------------------------
 
-    def supplement(self, number: str, note: str, *, urgency: str | None = None, attachment_ids: Sequence[str] = ()) -> Ticket:
+    def supplement(
+        self, number: str, note: str, *, urgency: str | None = None, attachment_ids: Sequence[str] = (), actor: str = "resident"
+    ) -> Ticket:
         """Add what the resident says later. A higher urgency raises the ticket's. Raises TicketNotFound, TicketClosed."""
         with transaction(self.engine) as connection:
             ticket = self._open_one(connection, number)
@@ -205,15 +195,15 @@ class Tickets:
                 attachments=(*ticket.petition.attachments, *attachment_ids),
                 urgency=higher_urgency(ticket.petition.urgency, urgency or ticket.petition.urgency),
             )
-            fields: dict[str, Any] = {"description": petition.description}
+            fields = {"description": payload_fields(replace(ticket, petition=petition), self.catalogue)["description"]}
             if petition.urgency != ticket.petition.urgency:
                 fields["urgency"] = petition.urgency
             if attachment_ids:
                 fields["attachments"] = list(petition.attachments)
                 connection.execute(update(attachments).where(attachments.c.id.in_(attachment_ids)).values(ticket_number=number))
-            return self._change(connection, ticket, petition, "supplemented", note, fields)
+            return self._change(connection, ticket, petition, "supplemented", note, fields, actor=actor)
 
-    def correct(self, number: str, petition: Petition, *, note: str = "") -> Ticket:
+    def correct(self, number: str, petition: Petition, *, note: str = "", actor: str = "resident") -> Ticket:
         """Exchange facts of a filed ticket (place, phone, name …); dispatch gets each changed field whole."""
         with transaction(self.engine) as connection:
             ticket = self._open_one(connection, number)
@@ -221,7 +211,20 @@ class Tickets:
             fields = {key: value for key, value in after.items() if value != before[key]}
             if not fields:
                 return ticket
-            return self._change(connection, ticket, petition, "corrected", note, fields)
+            return self._change(connection, ticket, petition, "corrected", note, fields, actor=actor)
+
+    def regroup(self, number: str, cluster: str | None, *, actor: str) -> Ticket:
+        """Put a ticket into the cluster of the same trouble, or out of any (None). Raises TicketNotFound, TicketClosed."""
+        with transaction(self.engine) as connection:
+            ticket = self._open_one(connection, number)
+            values = {"cluster": cluster or number, "updated_at": iso(self.now())}
+            connection.execute(update(tickets).where(tickets.c.number == number).values(**values))
+            self._log(connection, number, "merged" if cluster else "separated", actor=actor, note=cluster or ticket.cluster or "")
+            changed = self._ticket(connection, self._get_row(connection, _BY_NUMBER, number))
+            group = {"first": changed.cluster, "appellants": changed.cluster_size}
+            payload = {"ticket_number": number, "change": "corrected", "note": "", "cluster": group}
+            self._enqueue(connection, number, "ticket.updated", payload)
+            return changed
 
     def urge(self, number: str) -> Ticket:
         with transaction(self.engine) as connection:
@@ -273,22 +276,17 @@ class Tickets:
         fields: Mapping[str, Any],
         *,
         state: str | None = None,
+        actor: str = "resident",
     ) -> Ticket:
         now = iso(self.now())
         connection.execute(
             update(tickets)
             .where(tickets.c.number == ticket.number)
-            .values(
-                petition=self.vault.seal(petition.as_dict()),
-                urgency=petition.urgency,
-                emergency=petition.emergency,
-                place_key=place_key(petition),
-                state=state or ticket.state,
-                updated_at=now,
-            )
+            .values(**self._columns_of(petition), state=state or ticket.state, updated_at=now)
         )
-        self._log(connection, ticket.number, change, actor="resident", note=note)
-        payload = {"ticket_number": ticket.number, "change": change, "note": note, **fields}
+        self._log(connection, ticket.number, change, actor=actor, note=note)
+        hidden = petition.anonymous or petition.confidential
+        payload = {"ticket_number": ticket.number, "change": change, "note": mask(note) if hidden else note, **fields}
         self._enqueue(connection, ticket.number, "ticket.updated", payload)
         return self._ticket(connection, self._get_row(connection, _BY_NUMBER, ticket.number))
 

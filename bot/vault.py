@@ -39,6 +39,10 @@ class Vault:
         """A stable name for a person in a channel that cannot be turned back: conversation ids, log fields."""
         return hmac.new(self._pseudonym_key, "\x1f".join(parts).encode(), hashlib.sha256).hexdigest()[:32]
 
+    def person_key(self, phone: str | None) -> str | None:
+        """The same for the same number, so that a caller's earlier tickets are found without keeping the number readable."""
+        return self.pseudonym("person", phone) if phone else None
+
     def link_token(self, ticket_number: str) -> str:
         """The secret part of a ticket's tracking link: 144 bits, derived, so that it need not be stored in the clear."""
         digest = hmac.new(self._link_key, ticket_number.encode(), hashlib.sha256).digest()
