@@ -34,6 +34,11 @@ _BY_ID = select(calls).where(calls.c.id == bindparam("id"))
 _LOCKED = _BY_ID.with_for_update()
 _VERSION = select(calls.c.version).where(calls.c.id == bindparam("id"))
 _NEW_TURN = call_turns.insert()
+_REVISE = (
+    update(call_turns)
+    .where(call_turns.c.call_id == bindparam("id"), call_turns.c.turn_id == bindparam("turn"))
+    .values(text=bindparam("said"))
+)
 _TURNS = select(call_turns).where(call_turns.c.call_id == bindparam("id")).order_by(call_turns.c.at, call_turns.c.position)
 
 
@@ -164,7 +169,7 @@ class Calls:
             if known.get(turn_id) == turn.text:
                 continue
             if turn_id in known:
-                self._write_turn(connection, call_id, turn_id, text=self._seal(turn.text))
+                connection.execute(_REVISE, {"id": call_id, "turn": turn_id, "said": self._seal(turn.text)})
             elif len(known) >= MOST_TURNS:
                 raise CallClosed(f"一通电话最多记 {MOST_TURNS} 轮，后面的请另开一张空白单。")
             else:
@@ -173,15 +178,6 @@ class Calls:
                 connection.execute(_NEW_TURN, {**row, "text": self._seal(turn.text)})
             known[turn_id], latest, changed = turn.text, max(latest, turn.at or latest), True
         return changed
-
-    def set_speaker(self, call_id: str, turn_id: str, speaker: str, *, username: str) -> PhoneCall:
-        """The recogniser took one for the other. Later deliveries of the turn keep what a person said."""
-        with self._changing(call_id, username) as (connection, _):
-            self._write_turn(connection, call_id, turn_id, speaker=speaker)
-        return self.get(call_id)
-
-    def _write_turn(self, connection: Connection, call_id: str, turn_id: str, **values: Any) -> None:
-        connection.execute(update(call_turns).where(call_turns.c.call_id == call_id, call_turns.c.turn_id == turn_id).values(**values))
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What the city knows by heart: the stored answer to a question, and the service points near somebody. Pure."""
+"""What the city knows by heart: the stored answer to a question, the service points near somebody, what to say in danger. Pure."""
 from __future__ import annotations
 
 import functools
@@ -12,6 +12,10 @@ from bot.gazetteer import distance_km
 NEAREST = 3
 SAME_CITY_KM = 150  # farther than a prefecture is wide: the resident is in another city
 _LEAST_LIKENESS = 0.2
+_SELF = re.compile(
+    r"我(?:也|真|就|都|已经|现在)?[^，。]{0,6}(?:不想活|活不下去|想死|想跳|要跳|准备跳|活着没|割腕|吞了|喝了)|^(?:不想活|活着没)"
+)
+_WOMAN = re.compile(r"老婆|妻子|媳妇|女的|女人|姐|妹|闺女|女儿|家暴|丈夫|老公|男人打|男朋友")
 
 
 def points_near(catalogue: Catalogue, service: str, here: Mapping[str, Any]) -> Sequence[tuple[ServicePoint, float | None]]:
@@ -48,3 +52,12 @@ def _likeness(text: str, ask: str) -> float:
     """Share of the shorter side's characters and character pairs found in the other."""
     first, second = _pairs(text), _pairs(ask)
     return len(first & second) / max(1, min(len(first), len(second)))
+
+
+def told_emergency(kind: str | None, text: str) -> str | None:
+    """The kind of emergency whose advice fits who is speaking: somebody in despair is told another thing than who found them."""
+    if kind == "suicide" and _SELF.search(text):
+        return "suicide_self"
+    if kind == "violence" and _WOMAN.search(text):
+        return "woman"
+    return kind
