@@ -26,7 +26,9 @@ _RESPONSES = frozenset({"accepted", "in_progress", "extended", "replied", "close
 class TicketChanges(TicketRows):
     # -- changes by the resident ----------------------------------------------------------------------------------
 
-    def supplement(self, number: str, note: str, *, urgency: str | None = None, attachment_ids: Sequence[str] = ()) -> Ticket:
+    def supplement(
+        self, number: str, note: str, *, urgency: str | None = None, attachment_ids: Sequence[str] = (), actor: str = "resident"
+    ) -> Ticket:
         """Add what the resident says later. A higher urgency raises the ticket's. Raises TicketNotFound, TicketClosed."""
         with transaction(self.engine) as connection:
             ticket = self._open_one(connection, number)
@@ -36,15 +38,15 @@ class TicketChanges(TicketRows):
                 attachments=(*ticket.petition.attachments, *attachment_ids),
                 urgency=higher_urgency(ticket.petition.urgency, urgency or ticket.petition.urgency),
             )
-            fields: dict[str, Any] = {"description": petition.description}
+            fields = {"description": payload_fields(replace(ticket, petition=petition), self.catalogue)["description"]}
             if petition.urgency != ticket.petition.urgency:
                 fields["urgency"] = petition.urgency
             if attachment_ids:
                 fields["attachments"] = list(petition.attachments)
                 connection.execute(update(attachments).where(attachments.c.id.in_(attachment_ids)).values(ticket_number=number))
-            return self._change(connection, ticket, petition, "supplemented", note, fields)
+            return self._change(connection, ticket, petition, "supplemented", note, fields, actor=actor)
 
-    def correct(self, number: str, petition: Petition, *, note: str = "") -> Ticket:
+    def correct(self, number: str, petition: Petition, *, note: str = "", actor: str = "resident") -> Ticket:
         """Exchange facts of a filed ticket (place, phone, name …); dispatch gets each changed field whole."""
         with transaction(self.engine) as connection:
             ticket = self._open_one(connection, number)
@@ -52,7 +54,20 @@ class TicketChanges(TicketRows):
             fields = {key: value for key, value in after.items() if value != before[key]}
             if not fields:
                 return ticket
-            return self._change(connection, ticket, petition, "corrected", note, fields)
+            return self._change(connection, ticket, petition, "corrected", note, fields, actor=actor)
+
+    def regroup(self, number: str, cluster: str | None, *, actor: str) -> Ticket:
+        """Put a ticket into the cluster of the same trouble, or out of any (None). Raises TicketNotFound, TicketClosed."""
+        with transaction(self.engine) as connection:
+            ticket = self._open_one(connection, number)
+            values = {"cluster": cluster or number, "updated_at": iso(self.now())}
+            connection.execute(update(tickets).where(tickets.c.number == number).values(**values))
+            self._log(connection, number, "merged" if cluster else "separated", actor=actor, note=cluster or ticket.cluster or "")
+            changed = self._ticket(connection, self._get_row(connection, BY_NUMBER, number))
+            group = {"first": changed.cluster, "appellants": changed.cluster_size}
+            payload = {"ticket_number": number, "change": "corrected", "note": "", "cluster": group}
+            self._enqueue(connection, number, "ticket.updated", payload)
+            return changed
 
     def urge(self, number: str) -> Ticket:
         with transaction(self.engine) as connection:
@@ -105,13 +120,14 @@ class TicketChanges(TicketRows):
         fields: Mapping[str, Any],
         *,
         state: str | None = None,
+        actor: str = "resident",
     ) -> Ticket:
         values = {**self._columns(petition), "state": state or ticket.state, "updated_at": iso(self.now())}
         if searchable_text(ticket.number, ticket.title, petition) != searchable_text(ticket.number, ticket.title, ticket.petition):
             values["search_revision"] = revision = ticket.search_revision + 1
             self._index(connection, ticket.number, ticket.title, petition, position=ticket.position, revision=revision)
         connection.execute(update(tickets).where(tickets.c.number == ticket.number).values(**values))
-        self._log(connection, ticket.number, change, actor="resident", note=note)
+        self._log(connection, ticket.number, change, actor=actor, note=note)
         payload = {"ticket_number": ticket.number, "change": change, "note": note, **fields}
         self._enqueue(connection, ticket.number, "ticket.updated", payload)
         return self._ticket(connection, self._get_row(connection, BY_NUMBER, ticket.number))
