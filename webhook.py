@@ -24,13 +24,29 @@ from bot import background, db
 from bot.assistant import Assistant, ReloadableAssistant, RemoteAssistant
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
+from bot.jobs import JobRunner
 from bot.metrics import Metrics
 from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
-from bot.web import STATIC, TEMPLATES, api, chat, dispatch, openapi, sandbox, tracking, web_config, wechat
+from bot.web import (
+    STATIC,
+    TEMPLATES,
+    api,
+    chat,
+    desk_batch,
+    dispatch,
+    openapi,
+    sandbox,
+    studio_dashboard,
+    tracking,
+    uploads,
+    web_config,
+    wechat,
+)
 from bot.web.errors import register_error_handlers
+from bot.web.staff import init_staff
 from bot.wechat_api import WeChatClient
 
 logger = logging.getLogger("minsheng")
@@ -73,6 +89,9 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         csrf.exempt(blueprint)
         app.register_blueprint(blueprint)
     app.register_blueprint(tracking.create_blueprint(services))
+    init_staff(app, services)
+    for pages in (uploads, desk_batch, studio_dashboard):
+        app.register_blueprint(pages.create_blueprint(services))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
@@ -109,6 +128,7 @@ def start_background(
     services: Services, conversations: Conversations, assistant: Assistant, official_account: wechat.Callback
 ) -> background.Background:
     threads = background.Background()
+    threads.run_jobs(JobRunner(services))
     threads.run_relay(Relay(services, build_transport(services, requests.Session())))
     delivery = official_account.delivery
     if services.settings.wechat_token:

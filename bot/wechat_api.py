@@ -18,7 +18,8 @@ import requests
 from sqlalchemy import select
 from urllib3.exceptions import NewConnectionError
 
-from bot.db import StorageError, iso, reading, transaction, wechat_accounts
+from bot.db import StorageError, iso, reading, transaction
+from bot.schema import wechat_accounts
 from bot.services import Services
 from bot.wechat_text import MAX_TEXT_BYTES, clean, split_text
 from bot.wechat_token import AccessTokens, TokenRefused

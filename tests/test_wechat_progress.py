@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bot import wechat_notify
-from bot.db import notices, wechat_notifications, wechat_subscriptions
+from bot.schema import notices, wechat_notifications, wechat_subscriptions
 from bot.settings import SettingsError
 from bot.wechat_api import WeChatClient
 from bot.wechat_notify import fit, parse_template

@@ -20,8 +20,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, HistoryItem, InboundMessage
-from bot.db import StorageError, attachments, iso, parse_iso, reading, transaction
+from bot.db import StorageError, iso, parse_iso, reading, transaction
 from bot.pictures import MAX_PICTURE_BYTES, BadPicture, clean_picture, write_file
+from bot.schema import attachments
 from bot.services import Services
 from bot.web import add_page_headers
 

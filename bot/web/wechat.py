@@ -23,9 +23,10 @@ from sqlalchemy import select
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from bot.conversation import TOO_FAST, Conversations, InboundMessage, Receipt, Reply
-from bot.db import conversations as conversation_table
-from bot.db import inbound_messages, iso, parse_iso, reading
+from bot.db import iso, parse_iso, reading
 from bot.ordered_pool import OrderedPool
+from bot.schema import conversations as conversation_table
+from bot.schema import inbound_messages
 from bot.services import Services
 from bot.survey import MENU_PREFIX
 from bot.wechat import MAX_BODY, SUCCESS, Incoming, WeChatCodec
