@@ -6,8 +6,9 @@ from typing import Any
 
 from bot.assistant import Assistant
 from bot.call import Call, read_call
+from bot.call_appeals import Appeal, find_matter, highest_urgency, raised_urgency, read_appeals, separate_parts
 from bot.catalogue import Catalogue, Matter
-from bot.draft import Appeal, build_draft, empty_draft, find_matter, highest_urgency, raised_urgency, read_appeals, separate_parts
+from bot.draft import build_draft, empty_draft
 from bot.gazetteer import Gazetteer
 from bot.petition import SURE, main_span
 
