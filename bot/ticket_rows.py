@@ -41,6 +41,10 @@ class TicketClosed(ValueError):
     """The ticket has ended; the change asked for is no longer possible."""
 
 
+class TicketChanged(ValueError):
+    """Somebody else changed the ticket after it was looked at."""
+
+
 @dataclass(frozen=True)
 class TicketRows:
     """`now` gives the current UTC time; `districts` are the full names of the home city's."""
@@ -92,17 +96,6 @@ class TicketRows:
             search_revision=row.search_revision,
         )
 
-    def _route(self, petition: Petition) -> tuple[str, list[str]]:
-        """Names of the leading and the helping departments."""
-        emergency_kind = petition.emergency_kind if petition.emergency else None
-        matter = matter_of(petition, self.catalogue)
-        role, helpers, local = self.catalogue.route(petition.category, matter, kind=petition.kind, emergency_kind=emergency_kind)
-        lead, names = self.catalogue.department(role), [self.catalogue.department(helper) for helper in helpers]
-        district = (petition.place or {}).get("district")
-        if local and district:
-            names.append(str(district))
-        return lead, [name for name in dict.fromkeys(names) if name != lead]
-
     def _due_at(self, petition: Petition, filed_at: datetime) -> datetime:
         matter = matter_of(petition, self.catalogue)
         due_at, _ = self.catalogue.due_at(filed_at, request_type=petition.request_type, urgency=petition.urgency, matter=matter)
@@ -124,7 +117,7 @@ class TicketRows:
             "place_key": place_key(petition),
             "district": self.district_of(petition),
             "confidential": is_confidential(petition, self.catalogue),
-            "person_key": self.vault.person_key(petition.phone) if petition.phone else None,
+            "person_key": None if petition.anonymous else self.vault.person_key(petition.phone),
         }
 
     def _index(self, connection: Connection, number: str, title: str, petition: Petition, *, position: int, revision: int) -> None:

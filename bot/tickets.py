@@ -11,16 +11,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from bot.db import iso, parse_iso, reading, transaction
 from bot.notices import take_notices
-from bot.petition import Petition, matter_of, petition_from_dict, title_of
+from bot.petition import Petition, petition_from_dict, title_of
 from bot.schema import attachments, diversions, handovers, ticket_days, ticket_events, tickets
-from bot.ticket import CHINA, FINAL_STATES, Ticket, TimelineEntry, alike, created_payload
+from bot.ticket import CHINA, FINAL_STATES, Ticket, TimelineEntry, created_payload, departments_of, same_matter
 from bot.ticket_changes import TicketChanges
 from bot.ticket_rows import BY_NUMBER
+from bot.ticket_rows import TicketChanged as TicketChanged
 from bot.ticket_rows import TicketClosed as TicketClosed
 from bot.ticket_rows import TicketNotFound as TicketNotFound
 
@@ -49,11 +50,12 @@ class Tickets(TicketChanges):
     # -- filing ---------------------------------------------------------------------------------------------------
 
     def open_ticket(
-        self, petition: Petition, *, request_key: str, conversation_id: str | None, actor: str = "resident"
+        self, petition: Petition, *, request_key: str, conversation_id: str | None, cluster: str | None = None, actor: str = "resident"
     ) -> Ticket:
         """File a petition, or return the ticket that this request_key filed before. Raises StorageError.
 
-        `actor` is the username of the agent who filed it for somebody.
+        `cluster`: the cluster a person put it into, "" for none; None leaves it to the same place and matter. `actor`: the username
+        of the agent who files it for somebody.
         """
         with transaction(self.engine) as connection:
             earlier = connection.execute(_BY_REQUEST_KEY, {"key": request_key}).first()
@@ -61,17 +63,17 @@ class Tickets(TicketChanges):
                 return self._ticket(connection, earlier)
             try:
                 with connection.begin_nested():
-                    return self._insert(connection, petition, request_key, conversation_id, actor)
+                    return self._insert(connection, petition, request_key, conversation_id, cluster, actor)
             except IntegrityError:  # another process filed the same request between our look and our write
                 return self._ticket(connection, self._get_row(connection, _BY_REQUEST_KEY, request_key))
 
     def _insert(
-        self, connection: Connection, petition: Petition, request_key: str, conversation_id: str | None, actor: str
+        self, connection: Connection, petition: Petition, request_key: str, conversation_id: str | None, cluster: str | None, actor: str
     ) -> Ticket:
         now = self.now()
         number, position = self._next_number(connection, now)
         title = title_of(petition)
-        lead, co = self._route(petition)
+        lead, co = departments_of(petition, self.catalogue)
         columns = self._columns(petition)
         values: dict[str, Any] = {
             **columns,
@@ -87,7 +89,7 @@ class Tickets(TicketChanges):
             "title": title,
             "model": petition.model,
             "confidence": petition.category_confidence if petition.model else None,
-            "cluster": self._cluster(connection, petition, columns["place_key"], now) or number,
+            "cluster": (self._cluster(connection, petition, columns["place_key"], now) if cluster is None else cluster) or number,
             "lead_department": lead,
             "co_departments": json.dumps(co, ensure_ascii=False),
             "due_at": iso(self._due_at(petition, now)),
@@ -122,14 +124,7 @@ class Tickets(TicketChanges):
             return None
         since = iso(now - timedelta(days=CLUSTER_DAYS))
         rows = connection.execute(_SAME_PLACE, {"place": key, "since": since}).fetchall()
-        return next((row.cluster for row in rows if self._is_same_matter(petition, row)), None)
-
-    def _is_same_matter(self, petition: Petition, row: Row) -> bool:
-        """Whether an earlier ticket of the same place is about the same: read as the same leaf, or told in the same words."""
-        if row.category_code == petition.category or alike(title_of(petition), row.title):
-            return True
-        matter, earlier = matter_of(petition, self.catalogue), self.catalogue.find_matter(row.title)
-        return matter is not None and matter == earlier
+        return next((row.cluster for row in rows if same_matter(petition, row.category_code, row.title, self.catalogue)), None)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -148,6 +143,12 @@ class Tickets(TicketChanges):
                 select(tickets).where(tickets.c.conversation_id == conversation_id).order_by(tickets.c.number.desc()).limit(limit)
             ).fetchall()
             return [self._ticket(connection, row) for row in rows]
+
+    def find_of_cluster(self, cluster: str, *, limit: int = 100) -> list[Ticket]:
+        """Newest first."""
+        with reading(self.engine) as connection:
+            chosen = select(tickets.c.position).where(tickets.c.cluster == cluster).order_by(tickets.c.position.desc()).limit(limit)
+            return self.at_positions(connection, connection.execute(chosen).scalars().all())
 
     def at_positions(self, connection: Connection, positions: Sequence[int]) -> list[Ticket]:
         """Newest first."""

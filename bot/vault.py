@@ -44,9 +44,9 @@ class Vault:
         """A stable name for a person in a channel that cannot be turned back: conversation ids, log fields."""
         return hmac.new(self._pseudonym_key, "\x1f".join(parts).encode(), hashlib.sha256).hexdigest()[:32]
 
-    def person_key(self, phone: str) -> str:
-        """The keyed hash by which tickets and calls of one telephone number (digits) find each other."""
-        return self.pseudonym("person", phone)
+    def person_key(self, phone: str | None) -> str | None:
+        """The same for the same number, so that a caller's earlier tickets are found without keeping the number readable."""
+        return self.pseudonym("person", phone) if phone else None
 
     def _search_term(self, word: str) -> str:
         """Five letters and digits that stand for a word in the search index. 25 bits: about one in a hundred words is not alone."""
