@@ -22,6 +22,7 @@ from limits import RateLimitItemPerMinute, storage, strategies
 
 from bot import background, db
 from bot.assistant import Assistant, ReloadableAssistant, RemoteAssistant
+from bot.city_rules import RulesFollower
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
 from bot.jobs import JobRunner
@@ -30,7 +31,22 @@ from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
-from bot.web import STATIC, TEMPLATES, api, chat, dispatch, openapi, sandbox, tracking, web_config, wechat
+from bot.web import (
+    STATIC,
+    TEMPLATES,
+    api,
+    chat,
+    desk_batch,
+    dispatch,
+    openapi,
+    sandbox,
+    studio_dashboard,
+    studio_rules,
+    tracking,
+    uploads,
+    web_config,
+    wechat,
+)
 from bot.web.errors import register_error_handlers
 from bot.web.staff import init_staff
 from bot.wechat_api import WeChatClient
@@ -46,6 +62,8 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     services = build_services(settings)
     install_services(services)
     db.migrate(settings)
+    rules = RulesFollower(services)
+    rules.follow()
     assistant = assistant or open_assistant(services)
     conversations = Conversations(services, assistant)
     metrics, allow = Metrics(services), rate_limiter(settings)
@@ -76,11 +94,15 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(blueprint)
     app.register_blueprint(tracking.create_blueprint(services))
     init_staff(app, services)
+    app.register_blueprint(studio_rules.create_blueprint(services, rules))
+    for pages in (uploads, desk_batch, studio_dashboard):
+        app.register_blueprint(pages.create_blueprint(services))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
     if threads:
-        app.extensions["background"] = start_background(services, conversations, assistant, official_account)
+        app.extensions["background"] = own = start_background(services, conversations, assistant, official_account)
+        own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
     return app
 
 

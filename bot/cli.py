@@ -14,10 +14,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from bot import db
 from bot.assistant import AssistantError
 from bot.catalogue import CatalogueError
+from bot.city_rules import RulesFollower
 from bot.cores import use_all_cores
 from bot.jobs import JobError, run_job
 from bot.logs import set_up_logging
 from bot.models import ModelError, find_archives, list_models, models_to_serve, promote_model, register_model, rollback_model
+from bot.orphans import die_with_parent
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
 from bot.staff import Staff
@@ -95,6 +97,7 @@ def _services() -> Services:
     services = build_services(settings)
     install_services(services)
     db.migrate(settings)
+    RulesFollower(services).follow()
     return services
 
 
@@ -235,5 +238,6 @@ def _user(options: argparse.Namespace) -> None:
 
 
 def _job(options: argparse.Namespace) -> None:
+    die_with_parent()
     use_all_cores()
     run_job(_services(), options.id)

@@ -231,6 +231,15 @@ diversions = Table(
     Column("at", String(32), nullable=False),
 )
 
+misunderstandings = Table(
+    "misunderstanding",  # messages that were not understood; supervisors review them
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("conversation_id", String(64), nullable=False),
+    Column("message_id", String(200), nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
 wechat_accounts = Table(
     "wechat_account",  # what all processes share about the official account: its access token, and whether it may push
     metadata,

@@ -78,6 +78,19 @@ class TicketChanges(TicketRows):
             connection.execute(update(tickets).where(tickets.c.number == number).values(status_department=None))
             return self._change(connection, ticket, petition, "rerouted", reason, fields, state="filed", actor=actor)
 
+    def regroup(self, number: str, cluster: str | None, *, actor: str) -> Ticket:
+        """Put a ticket into the cluster of the same trouble, or out of any (None). Raises TicketNotFound, TicketClosed."""
+        with transaction(self.engine) as connection:
+            ticket = self._open_one(connection, number)
+            values = {"cluster": cluster or number, "updated_at": iso(self.now())}
+            connection.execute(update(tickets).where(tickets.c.number == number).values(**values))
+            self._log(connection, number, "merged" if cluster else "separated", actor=actor, note=cluster or ticket.cluster or "")
+            changed = self._ticket(connection, self._get_row(connection, BY_NUMBER, number))
+            group = {"first": changed.cluster, "appellants": changed.cluster_size}
+            payload = {"ticket_number": number, "change": "corrected", "note": "", "cluster": group}
+            self._enqueue(connection, number, "ticket.updated", payload)
+            return changed
+
     def urge(self, number: str) -> Ticket:
         with transaction(self.engine) as connection:
             ticket = self._open_one(connection, number)

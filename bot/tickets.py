@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
@@ -18,15 +18,14 @@ from bot.db import iso, parse_iso, reading, transaction
 from bot.notices import take_notices
 from bot.petition import Petition, petition_from_dict, title_of
 from bot.schema import attachments, diversions, handovers, ticket_days, ticket_events, tickets
-from bot.ticket import CHINA, FINAL_STATES, Ticket, TimelineEntry, created_payload, departments_of, same_matter
+from bot.similar import find_cluster
+from bot.ticket import CHINA, Ticket, TimelineEntry, created_payload, departments_of
 from bot.ticket_changes import TicketChanges
 from bot.ticket_rows import BY_NUMBER
 from bot.ticket_rows import TicketChanged as TicketChanged
 from bot.ticket_rows import TicketClosed as TicketClosed
 from bot.ticket_rows import TicketNotFound as TicketNotFound
 
-# The same matter at the same place within this time belongs to one cluster.
-CLUSTER_DAYS = 60
 MOST_A_DAY = 10_000_000
 
 # Statements of every ticket, built once: building an expression costs as much as running it.
@@ -35,13 +34,6 @@ _BY_TOKEN = select(tickets).where(tickets.c.token_digest == bindparam("key"))
 _NEW_TICKET = tickets.insert()
 _LAST_OF_DAY = select(ticket_days.c.last).where(ticket_days.c.day == bindparam("today"))
 _COUNT_UP = update(ticket_days).where(ticket_days.c.day == bindparam("today")).values(last=ticket_days.c.last + 1)
-_SAME_PLACE = (
-    select(tickets.c.cluster, tickets.c.category_code, tickets.c.title)
-    .where(tickets.c.place_key == bindparam("place"), tickets.c.state.notin_(sorted(FINAL_STATES)))
-    .where(tickets.c.filed_at >= bindparam("since"))
-    .order_by(tickets.c.number)
-    .limit(20)
-)
 
 
 class Tickets(TicketChanges):
@@ -54,8 +46,8 @@ class Tickets(TicketChanges):
     ) -> Ticket:
         """File a petition, or return the ticket that this request_key filed before. Raises StorageError.
 
-        `cluster`: the cluster a person put it into, "" for none; None leaves it to the same place and matter. `actor`: the username
-        of the agent who files it for somebody.
+        `actor` is the username of the agent who filed it for somebody; `cluster` the cluster that person put it into, "" for
+        none. None leaves it to the same place and matter.
         """
         with transaction(self.engine) as connection:
             earlier = connection.execute(_BY_REQUEST_KEY, {"key": request_key}).first()
@@ -89,7 +81,7 @@ class Tickets(TicketChanges):
             "title": title,
             "model": petition.model,
             "confidence": petition.category_confidence if petition.model else None,
-            "cluster": (self._cluster(connection, petition, columns["place_key"], now) if cluster is None else cluster) or number,
+            "cluster": (find_cluster(connection, petition, self.catalogue, now) if cluster is None else cluster) or number,
             "lead_department": lead,
             "co_departments": json.dumps(co, ensure_ascii=False),
             "due_at": iso(self._due_at(petition, now)),
@@ -117,14 +109,6 @@ class Tickets(TicketChanges):
                 connection.execute(_COUNT_UP, {"today": day})
         last = connection.execute(_LAST_OF_DAY, {"today": day}).scalar_one()
         return f"{day}-{last:04d}", int(day) * MOST_A_DAY + last
-
-    def _cluster(self, connection: Connection, petition: Petition, key: str | None, now: datetime) -> str | None:
-        """The first open ticket on the same matter at the same place; each appellant keeps a ticket and hears the result."""
-        if key is None or petition.kind in ("minor", "need"):
-            return None
-        since = iso(now - timedelta(days=CLUSTER_DAYS))
-        rows = connection.execute(_SAME_PLACE, {"place": key, "since": since}).fetchall()
-        return next((row.cluster for row in rows if same_matter(petition, row.category_code, row.title, self.catalogue)), None)
 
     # -- reading --------------------------------------------------------------------------------------------------
 

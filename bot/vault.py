@@ -45,7 +45,7 @@ class Vault:
         return hmac.new(self._pseudonym_key, "\x1f".join(parts).encode(), hashlib.sha256).hexdigest()[:32]
 
     def person_key(self, phone: str | None) -> str | None:
-        """The same for the same number, so that a caller's earlier tickets are found without keeping the number readable."""
+        """The keyed hash by which tickets and calls of one telephone number (digits) find each other."""
         return self.pseudonym("person", phone) if phone else None
 
     def _search_term(self, word: str) -> str:
