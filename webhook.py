@@ -31,9 +31,24 @@ from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
-from bot.web import STATIC, TEMPLATES, api, chat, dispatch, openapi, sandbox, tracking, turns, web_config, wechat
-from bot.web import calls as call_pages
-from bot.web import desk as desk_pages
+from bot.web import (
+    STATIC,
+    TEMPLATES,
+    api,
+    calls,
+    chat,
+    desk,
+    desk_batch,
+    dispatch,
+    openapi,
+    sandbox,
+    studio_dashboard,
+    tracking,
+    turns,
+    uploads,
+    web_config,
+    wechat,
+)
 from bot.web.errors import register_error_handlers
 from bot.web.staff import init_staff
 from bot.wechat_api import WeChatClient
@@ -50,7 +65,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     install_services(services)
     db.migrate(settings)
     assistant = assistant or open_assistant(services)
-    conversations, desk = Conversations(services, assistant), build_desk(services, assistant)
+    conversations, call_desk = Conversations(services, assistant), build_desk(services, assistant)
     metrics, allow = Metrics(services), rate_limiter(settings)
 
     app = Flask(__name__, static_folder=STATIC, template_folder=TEMPLATES)
@@ -72,16 +87,18 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
         dispatch.create_blueprint(services, metrics),
         wechat.create_blueprint(official_account),
-        turns.create_blueprint(desk),
+        turns.create_blueprint(call_desk),
         openapi.create_blueprint(),
     ]
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
         csrf.exempt(blueprint)
         app.register_blueprint(blueprint)
     app.register_blueprint(tracking.create_blueprint(services))
-    for blueprint in (desk_pages.create_blueprint(desk), call_pages.create_blueprint(desk)):
-        app.register_blueprint(blueprint)
     init_staff(app, services)
+    for pages in (uploads, desk_batch, studio_dashboard):
+        app.register_blueprint(pages.create_blueprint(services))
+    for pages in (desk, calls):
+        app.register_blueprint(pages.create_blueprint(call_desk))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from bot.assistant import Assistant, AssistantError
+from bot.orphans import die_with_parent
 from bot.parse import parse_text, parse_turns
 from bot.services import Services
-from bot.tables import WRITERS, Row, cell_text, encodable, open_table, replacing
+from bot.tables import WRITERS, Row, Table, cell_text, encodable, open_table, replacing
 from bot.transcripts import turns_of
 
 TEXT, TURNS = "text", "turns"
@@ -33,21 +34,33 @@ def classify_file(input: Path, output: Path, assistant: Assistant, services: Ser
     if output.suffix.lower() not in WRITERS:
         raise ValueError(f"{output.name}: write to .csv, .xlsx or .jsonl")
     table = open_table(input)
-    text_key, turns_key = table.key(TEXT), table.key(TURNS)
-    if text_key is None and turns_key is None:
-        raise ValueError(f"{input.name} has no column or key called text or turns")
-    keys = text_key or "", turns_key or ""
-    parse = partial(_parse_cells, assistant, services)
+    check_columns(table, input.name)
     count, progress = 0, _Progress(input.name)
-    with replacing(output) as part, WRITERS[output.suffix.lower()](part, table) as write:
-        for batch, parsed in _in_order(parse, keys, _batches(table.open_rows()), processes):
-            for (number, row), (found, problem) in zip(batch, parsed, strict=True):
-                if problem:
-                    print(f"{input.name} row {number}: {problem}; left without a parse", file=sys.stderr)
-                write(row, found)
-            count += len(batch)
+    with replacing(output) as part, WRITERS[output.suffix.lower()](part, table, services.tickets.lanes) as write:
+        for number, row, (found, problem) in parsed_rows(table, table.open_rows(), assistant, services, processes=processes):
+            if problem:
+                print(f"{input.name} row {number}: {problem}; left without a parse", file=sys.stderr)
+            write(row, found)
+            count += 1
             progress.tell(count)
     return count
+
+
+def check_columns(table: Table, name: str) -> None:
+    """Raises ValueError when there is nothing to be read in this table."""
+    if table.key(TEXT) is None and table.key(TURNS) is None:
+        raise ValueError(f"{name} has no column or key called text or turns")
+
+
+def parsed_rows(
+    table: Table, rows: Iterable[tuple[int, Row]], assistant: Assistant, services: Services, *, processes: int
+) -> Iterator[tuple[int, Row, Parsed]]:
+    """Each of `rows` with its parse, or the sentence why it has none, in order."""
+    keys = table.key(TEXT) or "", table.key(TURNS) or ""
+    parse = partial(_parse_cells, assistant, services)
+    for batch, parsed in _in_order(parse, keys, _batches(rows), processes):
+        for (number, row), found in zip(batch, parsed, strict=True):
+            yield number, row, found
 
 
 Batch = list[tuple[int, Row]]
@@ -91,6 +104,7 @@ def _in_order(
 def _start_reading(parse: Parse) -> None:
     global _parse_here
     _parse_here = parse
+    die_with_parent()
 
 
 def _sendable(value: Any) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bot.access import Access
 from bot.assistant import Assistant
 from bot.call_asides import Asides
 from bot.call_draft import drafts_of
@@ -32,7 +33,6 @@ from bot.calls import FILED, MOST_FORMS, OPEN, CallClosed, CallNotFound, Calls, 
 from bot.services import Services
 from bot.staff import StaffMember
 from bot.ticket import is_confidential
-from bot.tickets import TicketNotFound
 
 CHECK_SECONDS = 1.0
 # Values that are shown as the model suggested them; the others follow from them.
@@ -91,7 +91,7 @@ class CallDesk:
             return False
         petitions = [form.petition for form in self.forms(call, self.reader.follow(call))]
         return all(
-            member.may_read(district=(p.place or {}).get("district"), confidential=is_confidential(p, self.services.catalogue))
+            member.may_read(district=self.services.tickets.district_of(p), confidential=is_confidential(p, self.services.catalogue))
             for p in petitions
         )
 
@@ -139,15 +139,9 @@ class CallDesk:
         if kind not in (JOIN, ALONE, MERGE, None) or not 0 <= number < MOST_FORMS:
             raise FormError("没有这种并单方式。")
         if kind in (JOIN, MERGE):
-            self._check_readable(str(ticket), member)
+            Access(self.services, member).get_ticket(str(ticket))
         self.calls.set_relation(call_id, number, kind, str(ticket) if kind in (JOIN, MERGE) else None, username=member.username)
         self.watchers.ring(call_id)
-
-    def _check_readable(self, number: str, member: StaffMember) -> None:
-        petition = self.services.tickets.get_ticket(number).petition
-        district, confidential = (petition.place or {}).get("district"), is_confidential(petition, self.services.catalogue)
-        if not member.may_read(district=district, confidential=confidential):
-            raise TicketNotFound
 
     def add_turns(self, call_id: str, turns: Sequence[NewTurn], member: StaffMember) -> None:
         call = self.get(call_id, member)

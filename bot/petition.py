@@ -108,9 +108,12 @@ class Lanes:
 
     def of(self, petition: Petition) -> str:
         """`file` as read, `suggest` other classes to who is there, or let a `person` check. What a person chose is sure."""
-        if "category" in petition.fixed or petition.category_confidence >= self.file:
+        return FILE if "category" in petition.fixed else self.lane(petition.category_confidence)
+
+    def lane(self, confidence: float) -> str:
+        if confidence >= self.file:
             return FILE
-        return SUGGEST if petition.category_confidence >= self.suggest else PERSON
+        return SUGGEST if confidence >= self.suggest else PERSON
 
 
 def apply_reading(petition: Petition, reading: Mapping[str, Any], catalogue: Catalogue) -> Petition:

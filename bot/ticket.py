@@ -59,6 +59,10 @@ class Ticket:
     status_department: str | None
     service_request_id: str | None
     conversation_id: str | None
+    district: str | None  # whose staff may read it; None = the whole city's
+    confidential: bool
+    position: int  # its number as an integer, growing with time
+    search_revision: int
 
     @property
     def state_label(self) -> str:
