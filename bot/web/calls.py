@@ -1,7 +1,6 @@
 """One call on the desk: its page, its state as it changes, what the agent sets, filing. What may be done is decided in bot/call_desk.py."""
 from __future__ import annotations
 
-import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -69,7 +68,8 @@ def create_blueprint(desk: CallDesk) -> Blueprint:
         audited("read_call", call_id)
         seen[(current_member().username, call_id)] = None
         names = [desk.services.catalogue.department(role) for role in desk.services.catalogue.city["departments"]]
-        return render_template("desk/call.html", page="desk", call=call, request_types=REQUEST_TYPES, urgencies=URGENCIES, departments=names)
+        choices = {"request_types": REQUEST_TYPES, "urgencies": URGENCIES, "departments": names}
+        return render_template("desk/call.html", page="desk", call=call, **choices)
 
     @route("/state", "GET")
     def show_state(call_id: str) -> Response:
@@ -85,7 +85,8 @@ def create_blueprint(desk: CallDesk) -> Blueprint:
     @route("/form")
     def set_field(call_id: str) -> Response:
         body = _body()
-        desk.set_field(call_id, _number(body), str(body.get("field")), body.get("value"), current_member(), release=body.get("release") is True)
+        name, release = str(body.get("field")), body.get("release") is True
+        desk.set_field(call_id, _number(body), name, body.get("value"), current_member(), release=release)
         return state(call_id)
 
     @route("/appeals")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, abort, jsonify, make_response, render_template, request, url_for
+from flask import Blueprint, Response, abort, jsonify, render_template, request, url_for
 from pypinyin import Style, lazy_pinyin
 from werkzeug.datastructures import FileStorage
 
@@ -126,9 +126,11 @@ def new_turns(turns: Sequence[Mapping[str, str]]) -> list[NewTurn]:
 
 def _category_index(catalogue: Catalogue) -> list[dict[str, Any]]:
     """Every leaf with its initials: 村务公开 is found by cwgk, by 公开 and by its code."""
-    return [
-        {"code": category.code, "path": list(category.path), "initials": ["".join(lazy_pinyin(name, style=Style.FIRST_LETTER)) for name in category.path]}
-        for category in sorted(catalogue.categories.values(), key=lambda category: category.code)
-    ]
+    leaves = sorted(catalogue.categories.values(), key=lambda category: category.code)
+    return [{"code": leaf.code, "path": list(leaf.path), "initials": [_initials(name) for name in leaf.path]} for leaf in leaves]
+
+
+def _initials(name: str) -> str:
+    return "".join(lazy_pinyin(name, style=Style.FIRST_LETTER)).lower()
 
 
