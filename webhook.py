@@ -23,6 +23,7 @@ from limits import RateLimitItemPerMinute, storage, strategies
 from bot import background, db
 from bot.assistant import Assistant, ReloadableAssistant, RemoteAssistant
 from bot.call_desk import build_desk
+from bot.city_rules import RulesFollower
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
 from bot.jobs import JobRunner
@@ -43,6 +44,7 @@ from bot.web import (
     openapi,
     sandbox,
     studio_dashboard,
+    studio_rules,
     tracking,
     turns,
     uploads,
@@ -64,6 +66,8 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     services = build_services(settings)
     install_services(services)
     db.migrate(settings)
+    rules = RulesFollower(services)
+    rules.follow()
     assistant = assistant or open_assistant(services)
     conversations, call_desk = Conversations(services, assistant), build_desk(services, assistant)
     metrics, allow = Metrics(services), rate_limiter(settings)
@@ -95,6 +99,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(blueprint)
     app.register_blueprint(tracking.create_blueprint(services))
     init_staff(app, services)
+    app.register_blueprint(studio_rules.create_blueprint(services, rules))
     for pages in (uploads, desk_batch, studio_dashboard):
         app.register_blueprint(pages.create_blueprint(services))
     for pages in (desk, calls):
@@ -103,7 +108,8 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
     if threads:
-        app.extensions["background"] = start_background(services, conversations, assistant, official_account)
+        app.extensions["background"] = own = start_background(services, conversations, assistant, official_account)
+        own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
     return app
 
 

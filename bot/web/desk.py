@@ -28,7 +28,8 @@ FIRST_WORDS = 40
 
 def create_blueprint(desk: CallDesk) -> Blueprint:
     blueprint = staff_blueprint("desk", __name__, url_prefix="/desk")
-    index = _category_index(desk.services.catalogue)
+    catalogue = desk.services.catalogue
+    index: dict[int, list[dict[str, Any]]] = {}  # of the categories as they are now: the city may change them
 
     @blueprint.get("")
     @staff_required("agent")
@@ -60,7 +61,11 @@ def create_blueprint(desk: CallDesk) -> Blueprint:
     @blueprint.get("/categories.json")
     @staff_required("agent")
     def categories() -> Response:
-        response = jsonify(index)
+        now = id(catalogue.categories)
+        if now not in index:
+            index.clear()
+            index[now] = _category_index(catalogue)
+        response = jsonify(index[now])
         response.headers["Cache-Control"] = "private, max-age=300"
         return response
 
