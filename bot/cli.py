@@ -18,6 +18,7 @@ from bot.cores import use_all_cores
 from bot.jobs import JobError, run_job
 from bot.logs import set_up_logging
 from bot.models import ModelError, find_archives, list_models, models_to_serve, promote_model, register_model, rollback_model
+from bot.orphans import die_with_parent
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
 from bot.staff import Staff
@@ -235,5 +236,6 @@ def _user(options: argparse.Namespace) -> None:
 
 
 def _job(options: argparse.Namespace) -> None:
+    die_with_parent()
     use_all_cores()
     run_job(_services(), options.id)

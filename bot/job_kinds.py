@@ -19,4 +19,10 @@ def _probe(job: JobRun) -> Mapping[str, Any]:
     return {"steps": steps}
 
 
-KINDS: dict[str, Callable[[JobRun], Mapping[str, Any]]] = {"probe": _probe}
+def _batch(job: JobRun) -> Mapping[str, Any]:
+    from bot.batch_job import run_batch
+
+    return run_batch(job)
+
+
+KINDS: dict[str, Callable[[JobRun], Mapping[str, Any]]] = {"probe": _probe, "batch": _batch}

@@ -6,6 +6,7 @@ run again from the start, at most MAX_ATTEMPTS times: a job function must be abl
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -199,8 +200,9 @@ class JobRunner:
             stop.wait(POLL_SECONDS)
             asked_at = self._keep(job_id, asked_at)
             if stop.is_set() or (asked_at is not None and time.monotonic() - asked_at > 5):
-                os.killpg(process.pid, signal.SIGKILL)
+                _kill_all(process.pid)
                 process.wait()
+        _kill_all(process.pid)  # whatever it started itself
         job = find_job(self._services, job_id)
         if job is not None and not job.ended:
             if job.cancel_asked:
@@ -216,6 +218,11 @@ class JobRunner:
         except StorageError:
             return asked_at
         return (asked_at or time.monotonic()) if job is not None and job.cancel_asked else None
+
+
+def _kill_all(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def _end(services: Services, job_id: int, state: str, **values: Any) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from bot.jobs import CANCELLED, DONE, FAILED, MAX_ATTEMPTS, RUNNING, Job, JobRunner, cancel_job, find_job, submit_job
 from bot.services import Services, build_services
+from bot.settings import child_environment
 
 PROBE = "probe"  # a kind of job that the service itself has for checking that jobs run
 
@@ -40,9 +43,9 @@ def wait_for(services: Services, job_id: int, reached: Callable[[Job], bool], se
     raise AssertionError(f"job stays {job}")
 
 
-def process_of(job_id: int) -> int:
-    found = subprocess.run(["pgrep", "-f", f"bot job {job_id}$"], capture_output=True, text=True).stdout.split()
-    return int(found[-1])
+def process_of(job_id: int, parent: int) -> int:
+    found = subprocess.run(["pgrep", "-P", str(parent), "-f", f"bot job {job_id}$"], capture_output=True, text=True).stdout.split()
+    return int(found[0])
 
 
 def test_job_tells_its_steps_and_gives_a_result(running: Services) -> None:
@@ -66,9 +69,25 @@ def test_running_job_is_cancelled(running: Services) -> None:
 def test_killed_job_is_taken_up_again(running: Services) -> None:
     job_id = submit_job(running, PROBE, {"steps": 40}, username="supervisor")
     wait_for(running, job_id, lambda job: bool(job.log))
-    os.kill(process_of(job_id), signal.SIGKILL)
+    os.kill(process_of(job_id, os.getpid()), signal.SIGKILL)
     job = wait_for(running, job_id, lambda job: job.ended)
     assert job.state == DONE and job.log.count("第 1 步") == 2
+
+
+def test_work_ends_with_the_process_that_runs_it(services: Services) -> None:
+    job_id = submit_job(services, PROBE, {"steps": 600}, username="supervisor")
+    runner = "import threading; from bot.jobs import JobRunner; from bot.services import build_services; " \
+        "from bot.settings import settings_from_environment; JobRunner(build_services(settings_from_environment())).run_forever(threading.Event())"
+    server = subprocess.Popen([sys.executable, "-c", runner], env=child_environment(services.settings))
+    wait_for(services, job_id, lambda job: bool(job.log))
+    worker = process_of(job_id, server.pid)
+    server.kill()
+    server.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{worker}").exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError("the job's process works on")
 
 
 def test_job_that_always_dies_is_given_up(services: Services) -> None:
