@@ -39,7 +39,9 @@ _SHORT = re.compile(r"(?:省|市|区|县|街道|镇|乡)$")
 _REST_OF_DIVISION = re.compile(r"(?:省|市|区|县|街道(?:办事处|办)?|镇|乡)(?![\u4e00-\u9fff]?[路街场])")
 _WAY_ON = re.compile(r"[\d\-—~]+号?")
 # Authorities and companies act; they are seldom where something happens.
-_NO_NAME = re.compile(rf"[{_NUMBER}号路线组—/\-]*|.*(?:政府|[委局厅署]|公安|派出所|法院|检察院|支队|大队|分局|办事处|公司|集团|平台|银行|支行)")
+_NO_NAME = re.compile(
+    rf"[{_NUMBER}号路线组—/\-]*|.*(?:政府|[委局厅署]|公安|派出所|法院|检察院|支队|大队|分局|办事处|公司|集团|平台|银行|支行)"
+)
 
 
 @dataclass(frozen=True)
