@@ -25,4 +25,10 @@ def _batch(job: JobRun) -> Mapping[str, Any]:
     return run_batch(job)
 
 
-KINDS: dict[str, Callable[[JobRun], Mapping[str, Any]]] = {"probe": _probe, "batch": _batch}
+def _hot_spots(job: JobRun) -> Mapping[str, Any]:
+    from bot.hotspot_job import run_hot_spots
+
+    return run_hot_spots(job)
+
+
+KINDS: dict[str, Callable[[JobRun], Mapping[str, Any]]] = {"probe": _probe, "batch": _batch, "hotspots": _hot_spots}
