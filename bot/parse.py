@@ -94,7 +94,7 @@ def build_parse(
     reading = data["reading"]
     locations = [_location(span, text, gazetteer) for span in data["place_spans"]]
     main = main_span(data["place_spans"], text)
-    urgency = {key: reading["urgency"][key] for key in ("level", "confidence", "emergency", "reasons")}
+    urgency = {key: reading["urgency"][key] for key in ("level", "confidence", "emergency", "kind", "reasons")}
     if matter and matter.urgency == "紧急" and urgency["level"] == "一般":
         urgency["level"] = "紧急"
     return {

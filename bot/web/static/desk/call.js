@@ -69,7 +69,8 @@ function showCall() {
 }
 
 function showBanner() {
-  const { emergency, sensitive } = state.forms[active];
+  const emergency = state.forms.find((form) => form.emergency)?.emergency; // whichever of the appeals it is in
+  const { sensitive } = state.forms[active];
   const strip = byId("banner");
   const urgent = strip.querySelector("[data-emergency]");
   const careful = strip.querySelector("[data-sensitive]");
