@@ -28,9 +28,11 @@ from bot.jobs import JobRunner
 from bot.metrics import Metrics
 from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
+from bot.review_index import ReviewIndex
+from bot.reviews import Reviews
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
-from bot.web import STATIC, TEMPLATES, api, chat, desk_batch, dispatch, openapi, sandbox, tracking, uploads, web_config, wechat
+from bot.web import STATIC, TEMPLATES, api, chat, desk_batch, dispatch, openapi, review, sandbox, tracking, uploads, web_config, wechat
 from bot.web.errors import register_error_handlers
 from bot.web.staff import init_staff
 from bot.wechat_api import WeChatClient
@@ -78,11 +80,14 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     init_staff(app, services)
     for pages in (uploads, desk_batch):
         app.register_blueprint(pages.create_blueprint(services))
+    reviews = Reviews(services, assistant, ReviewIndex(services))
+    app.register_blueprint(review.create_blueprint(services, reviews.index))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
     if threads:
         app.extensions["background"] = start_background(services, conversations, assistant, official_account)
+        app.extensions["background"].repeat("reviews", background.REVIEW_EVERY, reviews.make_items)
     return app
 
 

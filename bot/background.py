@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 RECOVER_EVERY, RECOVER_AGE = 5.0, timedelta(seconds=15)
 WATCH_MODELS_EVERY = 3.0
+REVIEW_EVERY = 5.0
 FETCH_MEDIA_EVERY = 2.0
 
 

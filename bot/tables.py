@@ -249,11 +249,11 @@ def _write_csv(path: Path, table: Table, lanes: Lanes) -> Iterator[Write]:
     # With a byte order mark, because without one Excel takes Chinese for another encoding.
     with open(path, "w", encoding="utf-8-sig", errors="replace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([_harmless(heading) for heading in _all_headings(table)])
+        writer.writerow([harmless(heading) for heading in _all_headings(table)])
 
         def write(row: Row, parse: Mapping[str, Any] | None) -> None:
             cells = [*(row.get(key) for key in table.headings), *flat_columns(parse, lanes).values()]
-            writer.writerow([_harmless(cell_text(cell)) for cell in cells])
+            writer.writerow([harmless(cell_text(cell)) for cell in cells])
 
         yield write
 
@@ -289,7 +289,7 @@ def _all_headings(table: Table) -> list[str]:
     return [*table.headings.values(), *(f"parse_{name}" if name in taken else name for name in FLAT_COLUMNS)]
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
     """A csv cell that no spreadsheet takes for a formula; numbers stay numbers."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) and not _PLAIN_NUMBER.fullmatch(cell) else cell
 

@@ -20,7 +20,18 @@ from bot.catalogue import Catalogue
 from bot.db import iso, parse_iso, reading, transaction
 from bot.notices import take_notices, tell_status
 from bot.petition import Lanes, Petition, higher_urgency, mask, matter_of, petition_from_dict, title_of
-from bot.schema import attachments, diversions, handovers, outbox, surveys, ticket_days, ticket_events, tickets, webhooks_seen
+from bot.schema import (
+    attachments,
+    diversions,
+    handovers,
+    misunderstandings,
+    outbox,
+    surveys,
+    ticket_days,
+    ticket_events,
+    tickets,
+    webhooks_seen,
+)
 from bot.ticket import (
     CHINA,
     FINAL_STATES,
@@ -352,6 +363,12 @@ class Tickets:
             connection.execute(
                 diversions.insert().values(conversation_id=conversation_id, reason_code=reason_code, at=iso(self.now()))
             )
+
+    def log_misunderstanding(self, conversation_id: str, message_id: str) -> None:
+        """A message that was not understood; supervisors will see it (bot/reviews.py)."""
+        with transaction(self.engine) as connection:
+            row = {"conversation_id": conversation_id, "message_id": message_id, "at": iso(self.now())}
+            connection.execute(misunderstandings.insert().values(**row))
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
