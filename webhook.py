@@ -22,6 +22,8 @@ from limits import RateLimitItemPerMinute, storage, strategies
 
 from bot import background, db
 from bot.assistant import Assistant, ReloadableAssistant, RemoteAssistant
+from bot.call_desk import build_desk
+from bot.city_rules import RulesFollower
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
 from bot.jobs import JobRunner
@@ -32,7 +34,26 @@ from bot.review_index import ReviewIndex
 from bot.reviews import Reviews
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
-from bot.web import STATIC, TEMPLATES, api, chat, desk_batch, dispatch, openapi, review, sandbox, tracking, uploads, web_config, wechat
+from bot.web import (
+    STATIC,
+    TEMPLATES,
+    api,
+    calls,
+    chat,
+    desk,
+    desk_batch,
+    dispatch,
+    openapi,
+    review,
+    sandbox,
+    studio_dashboard,
+    studio_rules,
+    tracking,
+    turns,
+    uploads,
+    web_config,
+    wechat,
+)
 from bot.web.errors import register_error_handlers
 from bot.web.staff import init_staff
 from bot.wechat_api import WeChatClient
@@ -48,8 +69,10 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     services = build_services(settings)
     install_services(services)
     db.migrate(settings)
+    rules = RulesFollower(services)
+    rules.follow()
     assistant = assistant or open_assistant(services)
-    conversations = Conversations(services, assistant)
+    conversations, call_desk = Conversations(services, assistant), build_desk(services, assistant)
     metrics, allow = Metrics(services), rate_limiter(settings)
 
     app = Flask(__name__, static_folder=STATIC, template_folder=TEMPLATES)
@@ -71,6 +94,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
         dispatch.create_blueprint(services, metrics),
         wechat.create_blueprint(official_account),
+        turns.create_blueprint(call_desk),
         openapi.create_blueprint(),
     ]
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
@@ -78,16 +102,20 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(blueprint)
     app.register_blueprint(tracking.create_blueprint(services))
     init_staff(app, services)
-    for pages in (uploads, desk_batch):
+    app.register_blueprint(studio_rules.create_blueprint(services, rules))
+    for pages in (uploads, desk_batch, studio_dashboard):
         app.register_blueprint(pages.create_blueprint(services))
+    for pages in (desk, calls):
+        app.register_blueprint(pages.create_blueprint(call_desk))
     reviews = Reviews(services, assistant, ReviewIndex(services))
     app.register_blueprint(review.create_blueprint(services, reviews.index))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
     if threads:
-        app.extensions["background"] = start_background(services, conversations, assistant, official_account)
-        app.extensions["background"].repeat("reviews", background.REVIEW_EVERY, reviews.make_items)
+        app.extensions["background"] = own = start_background(services, conversations, assistant, official_account)
+        own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
+        own.repeat("reviews", background.REVIEW_EVERY, reviews.make_items)
     return app
 
 

@@ -1,7 +1,12 @@
 """Fixtures every test may use: settings and services on a database of their own, a clock that stands still until it is moved."""
 from __future__ import annotations
 
+import copy
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,8 +20,10 @@ for name in [name for name in os.environ if name.startswith("MINSHENG_")]:
     del os.environ[name]
 
 from bot import db
+from bot.catalogue import Catalogue, load_catalogue
+from bot.gazetteer import Gazetteer, load_gazetteer
 from bot.models import models_to_serve
-from bot.services import Services, build_services
+from bot.services import DATA_DIR, Services, build_services, services_of
 from bot.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -44,10 +51,25 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings({"MINSHENG_VAR_DIR": str(tmp_path / "var")})
 
 
-@pytest.fixture
-def services(settings: Settings, clock: Clock) -> Iterator[Services]:
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that went through every migration, to be copied: once a session instead of once a test."""
+    settings = load_settings({"MINSHENG_VAR_DIR": str(tmp_path_factory.mktemp("migrated"))})
     db.migrate(settings)
-    built = build_services(settings, now=clock)
+    return settings.var_dir / "minsheng.db"
+
+
+@pytest.fixture(scope="session")
+def city() -> tuple[Catalogue, Gazetteer]:
+    catalogue = load_catalogue(DATA_DIR, Settings().city)
+    return catalogue, load_gazetteer(DATA_DIR, Settings().city, catalogue.city)
+
+
+@pytest.fixture
+def services(settings: Settings, clock: Clock, migrated: Path, city: tuple[Catalogue, Gazetteer]) -> Iterator[Services]:
+    shutil.copyfile(migrated, settings.var_dir / migrated.name)
+    catalogue, gazetteer = map(copy.copy, city)  # a test may exchange what is in them
+    built = services_of(settings, clock, catalogue, gazetteer)
     yield built
     built.engine.dispose()
 
@@ -60,3 +82,28 @@ def assistant(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedAssistant:
     settings = load_settings({"MINSHENG_VAR_DIR": str(tmp_path_factory.mktemp("assistant"))})
     db.migrate(settings)
     return EmbeddedAssistant(models_to_serve(build_services(settings))[0])
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL cluster of our own, thrown away afterwards."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    as_owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if not found:
+        pytest.skip("PostgreSQL is not installed")
+    home = Path(tempfile.mkdtemp(prefix="minsheng-pg-", dir="/tmp"))
+    if as_owner:
+        shutil.chown(home, "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    binaries, options = found[-1].parent, f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": home}
+    subprocess.run([*as_owner, binaries / "initdb", "-D", home / "data", "-U", "tester", "-A", "trust"], **quiet)  # type: ignore[call-overload]
+    control = [*as_owner, binaries / "pg_ctl", "-D", home / "data", "-w", "-l", home / "log"]
+    subprocess.run([*control, "-o", options, "start"], **quiet)  # type: ignore[call-overload]
+    try:
+        yield f"postgresql+psycopg2://tester@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
+        shutil.rmtree(home, ignore_errors=True)
