@@ -30,6 +30,8 @@ from bot.jobs import JobRunner
 from bot.metrics import Metrics
 from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
+from bot.review_index import ReviewIndex
+from bot.reviews import Reviews
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
 from bot.web import (
@@ -42,6 +44,7 @@ from bot.web import (
     desk_batch,
     dispatch,
     openapi,
+    review,
     sandbox,
     studio_dashboard,
     studio_rules,
@@ -104,12 +107,15 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(pages.create_blueprint(services))
     for pages in (desk, calls):
         app.register_blueprint(pages.create_blueprint(call_desk))
+    reviews = Reviews(services, assistant, ReviewIndex(services))
+    app.register_blueprint(review.create_blueprint(services, reviews.index))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
     if threads:
         app.extensions["background"] = own = start_background(services, conversations, assistant, official_account)
         own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
+        own.repeat("reviews", background.REVIEW_EVERY, reviews.make_items)
     return app
 
 

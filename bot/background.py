@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 RECOVER_EVERY, RECOVER_AGE = 5.0, timedelta(seconds=15)
 WATCH_MODELS_EVERY = FOLLOW_RULES_EVERY = 3.0
+REVIEW_EVERY = 5.0
 FETCH_MEDIA_EVERY = 2.0
 
 
@@ -34,7 +35,7 @@ class Background:
     def run_jobs(self, runner: JobRunner) -> None:
         self._start("jobs", lambda: runner.run_forever(self._stop))
 
-    def repeat(self, name: str, every: float, task: Callable[[], None]) -> None:
+    def repeat(self, name: str, every: float, task: Callable[[], object]) -> None:
         def loop() -> None:
             while not self._stop.is_set():
                 try:

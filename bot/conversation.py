@@ -284,6 +284,7 @@ class Conversations:
         if self._failures[row.id] >= _MAX_FAILURES:
             with transaction(self.services.engine) as connection:
                 self.services.tickets.open_handover(row.conversation_id, "assistant_failed")
+                self.services.tickets.log_misunderstanding(row.conversation_id, row.message_id)
                 connection.execute(
                     update(inbound_messages)
                     .where(inbound_messages.c.id == row.id)
