@@ -1,0 +1,212 @@
+"""What a model is trained on: the project's texts and the city's annotations, without what is frozen; written down once, with one hash.
+
+The directory holds everything training reads: config.yml, domain.yml, nlu_data/ and annotations.jsonl (masked texts). It is
+removed after training; the same rows of the append-only table and the same software give the same one again.
+"""
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from sqlalchemy import select
+from sqlalchemy.engine import Row
+
+from bot import db
+from bot.catalogue import REQUEST_TYPES, URGENCIES, Catalogue
+from bot.frozen import list_frozen, text_digest
+from bot.leaks import Frozen
+from bot.services import DATA_DIR, Services
+from bot.settings import PROJECT_ROOT
+from bot.staff_schema import annotation_rows, knowledge_versions
+
+ANNOTATIONS = "annotations.jsonl"
+# A city that imports more still trains within minutes and 4 GiB: the newest of each class, small classes whole.
+MOST_TEXTS = 20_000
+# Rows of an import stand for what the city gets; what people picked because a model was unsure or wrong does not.
+SAMPLED, PICKED = "sampled", "picked"
+_HASH_FORMAT = b"1"
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What people say of one text, all their rows together; a later label replaces an earlier one of the same kind."""
+
+    text: str
+    labels: Mapping[str, Any]
+    source: str
+    weight: float
+    at: str
+
+    @property
+    def origin(self) -> str:
+        return SAMPLED if self.source.startswith("import") else PICKED
+
+    @property
+    def first_level(self) -> str:
+        return str(self.labels.get("category", ""))[:2]
+
+    def as_line(self) -> str:
+        data = {"text": self.text, "origin": self.origin, "weight": self.weight, **self.labels}
+        return json.dumps(data, ensure_ascii=False, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`counts`: annotated, frozen, repeats, unusable, beyond (too many), used."""
+
+    annotations: tuple[Annotation, ...]
+    counts: Mapping[str, int]
+    knowledge: str = ""  # the city's own words and places, JSON; empty = only the shipped ones
+    last_annotation: int = 0
+
+    @property
+    def by_class(self) -> dict[str, int]:
+        return dict(sorted(Counter(row.first_level for row in self.annotations if row.first_level).items()))
+
+
+@dataclass
+class _Merged:
+    labels: dict[str, Any] = field(default_factory=dict)
+    text: str = ""
+    source: str = ""
+    weight: float = 1.0
+    at: str = ""
+
+
+def build_dataset(services: Services) -> Dataset:
+    """What a model would be trained on now."""
+    annotations, last = read_annotations(services)
+    usable = [row for row in annotations if row.labels]
+    frozen = list_frozen(services)
+    digests = {text_digest(services.vault, item.text) for item in frozen}
+    open_rows = [row for row in usable if text_digest(services.vault, row.text) not in digests]
+    kept = newest_of_each_class(open_rows, MOST_TEXTS)
+    gate = Frozen.of([item.text for item in frozen])
+    used = tuple(row for row in kept if not gate.is_repeated_by(row.text))
+    counts = {
+        "annotated": len(annotations),
+        "unusable": len(annotations) - len(usable),
+        "frozen": len(usable) - len(open_rows),
+        "beyond": len(open_rows) - len(kept),
+        "repeats": len(kept) - len(used),
+        "used": len(used),
+    }
+    return Dataset(used, counts, _knowledge(services), last)
+
+
+def read_annotations(services: Services) -> tuple[list[Annotation], int]:
+    """Every annotated text with the labels that stand, in the order of its first row; and the number of the last row."""
+    with db.reading(services.engine) as connection:
+        rows = connection.execute(select(annotation_rows).order_by(annotation_rows.c.id)).fetchall()
+    taken_back = {row.undoes for row in rows if row.undoes is not None}
+    merged: dict[str, _Merged] = {}
+    for row in rows:
+        if row.undoes is None and row.id not in taken_back:
+            _merge(merged, row, services)
+    known = services.catalogue, domain_intents()
+    found = [Annotation(one.text, usable_labels(one.labels, one.text, *known), one.source, one.weight, one.at) for one in merged.values()]
+    return found, rows[-1].id if rows else 0
+
+
+def _merge(merged: dict[str, _Merged], row: Row, services: Services) -> None:
+    text = str(services.vault.open(row.text))
+    one = merged.setdefault(text_digest(services.vault, text), _Merged())
+    one.text, one.source, one.weight, one.at = text, row.source, row.weight, row.at
+    one.labels.update(json.loads(row.labels))
+
+
+def domain_intents() -> frozenset[str]:
+    domain = yaml.safe_load((PROJECT_ROOT / "domain.yml").read_text(encoding="utf-8"))
+    return frozenset(domain["intents"])
+
+
+def usable_labels(labels: Mapping[str, Any], text: str, catalogue: Catalogue, intents: frozenset[str]) -> dict[str, Any]:
+    """The labels a reader can learn from: a class that the catalogue has lost, or a place beyond the text, teaches nothing."""
+    kept: dict[str, Any] = {}
+    category = str(labels.get("category") or "")
+    if category and any(code.startswith(category) for code in catalogue.categories) and len(category) % 2 == 0:
+        kept["category"] = category
+    if labels.get("request_type") in REQUEST_TYPES:
+        kept["request_type"] = labels["request_type"]
+    if labels.get("urgency") in URGENCIES:
+        kept["urgency"] = labels["urgency"]
+    if labels.get("intent") in intents:
+        kept["intent"] = labels["intent"]
+    places = labels.get("places")
+    if isinstance(places, list) and all(_is_span(span, len(text)) for span in places):
+        kept["places"] = sorted(places)
+    return kept
+
+
+def _is_span(span: Any, length: int) -> bool:
+    return isinstance(span, list) and len(span) == 2 and all(isinstance(end, int) for end in span) and 0 <= span[0] < span[1] <= length
+
+
+def newest_of_each_class(rows: Sequence[Annotation], most: int) -> list[Annotation]:
+    """At most `most` rows: small classes whole, large ones cut to one size, the newest kept. The order stays."""
+    if len(rows) <= most:
+        return list(rows)
+    groups: defaultdict[str, list[int]] = defaultdict(list)
+    for number in sorted(range(len(rows)), key=lambda number: (rows[number].at, number), reverse=True):
+        groups[rows[number].first_level].append(number)
+    left, kept = most, set[int]()
+    for done, members in enumerate(sorted(groups.values(), key=len)):
+        size = left // (len(groups) - done)
+        kept |= set(members[:size])
+        left -= min(size, len(members))
+    return [row for number, row in enumerate(rows) if number in kept]
+
+
+def _knowledge(services: Services) -> str:
+    newest = select(knowledge_versions.c.content).order_by(knowledge_versions.c.id.desc()).limit(1)
+    with db.reading(services.engine) as connection:
+        return str(connection.execute(newest).scalar_one_or_none() or "")
+
+
+# -- on disk --------------------------------------------------------------------------------------------------------------
+
+
+def dataset_hash(dataset: Dataset, *, root: Path = PROJECT_ROOT, data_dir: Path = DATA_DIR) -> str:
+    """Of everything that makes a model: texts, labels, configuration, the city's knowledge, and the readers' own code."""
+    digest = hashlib.sha256(_HASH_FORMAT)
+    for path in [root / "config.yml", root / "domain.yml", *sorted(_sources(root)), *sorted(_training_files(data_dir))]:
+        digest.update(f"\n{path.relative_to(data_dir.parent if path.is_relative_to(data_dir) else root)}\n".encode())
+        digest.update(path.read_bytes())
+    digest.update(dataset.knowledge.encode())
+    digest.update("\n".join(row.as_line() for row in dataset.annotations).encode())
+    return digest.hexdigest()
+
+
+def _sources(root: Path) -> Iterator[Path]:
+    yield from (root / "bot" / "nlu").glob("*.py")
+    yield root / "bot" / "text.py"
+
+
+def _training_files(data_dir: Path) -> Iterator[Path]:
+    return (path for path in data_dir.rglob("*") if path.is_file() and "evaluation" not in path.relative_to(data_dir).parts)
+
+
+def write_dataset(dataset: Dataset, directory: Path, *, root: Path = PROJECT_ROOT, data_dir: Path = DATA_DIR) -> Path:
+    """`directory` as the importer reads it; what was there before is replaced."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    for name in ("config.yml", "domain.yml"):
+        shutil.copyfile(root / name, directory / name)
+    shutil.copytree(data_dir, directory / "nlu_data", ignore=shutil.ignore_patterns("evaluation"))
+    lines = "".join(f"{row.as_line()}\n" for row in dataset.annotations)
+    (directory / ANNOTATIONS).write_text(lines, encoding="utf-8")
+    return directory
+
+
+def without(dataset: Dataset, sources: Iterable[str]) -> Dataset:
+    """The same without the rows of these sources."""
+    left_out = set(sources)
+    used = tuple(row for row in dataset.annotations if row.source not in left_out)
+    return replace(dataset, annotations=used, counts={**dataset.counts, "used": len(used)})
