@@ -30,7 +30,21 @@ from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
-from bot.web import STATIC, TEMPLATES, api, chat, desk_batch, dispatch, openapi, sandbox, tracking, uploads, web_config, wechat
+from bot.web import (
+    STATIC,
+    TEMPLATES,
+    api,
+    chat,
+    desk_batch,
+    dispatch,
+    openapi,
+    sandbox,
+    studio_dashboard,
+    tracking,
+    uploads,
+    web_config,
+    wechat,
+)
 from bot.web.errors import register_error_handlers
 from bot.web.staff import init_staff
 from bot.wechat_api import WeChatClient
@@ -76,7 +90,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(blueprint)
     app.register_blueprint(tracking.create_blueprint(services))
     init_staff(app, services)
-    for pages in (uploads, desk_batch):
+    for pages in (uploads, desk_batch, studio_dashboard):
         app.register_blueprint(pages.create_blueprint(services))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))

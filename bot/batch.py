@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import re
 import sys
 import time
 from collections import deque
@@ -20,14 +19,12 @@ from bot.orphans import die_with_parent
 from bot.parse import parse_text, parse_turns
 from bot.services import Services
 from bot.tables import WRITERS, Row, Table, cell_text, encodable, open_table, replacing
+from bot.transcripts import turns_of
 
 TEXT, TURNS = "text", "turns"
 PROGRESS_SECONDS = 2.0
 # Rows that go to a process at a time, and how many such batches may wait: order is kept, memory stays small.
 BATCH_ROWS, WAITING = 32, 4
-
-_SPEAKER = re.compile(r"^\s*(坐席|座席|话务员|接线员|客服|市民|来电人|群众|agent|citizen)\s*[：:]\s*", re.IGNORECASE)
-_AGENTS = frozenset({"坐席", "座席", "话务员", "接线员", "客服", "agent"})
 
 Parsed = tuple[Mapping[str, Any] | None, str | None]
 
@@ -132,42 +129,11 @@ def _parse_cells(assistant: Assistant, services: Services, cells: list[Cells]) -
 
 def _parse_row(text: Any, turns: Any, assistant: Assistant, services: Services) -> Mapping[str, Any] | None:
     """None for a row that says nothing. Raises ValueError when turns cannot be read."""
-    read = _turns(turns) if turns not in (None, "") else []
+    read = turns_of(turns) if turns not in (None, "") else []
     if any(turn["speaker"] == "citizen" and turn["text"].strip() for turn in read):
         return parse_turns(read, assistant, services.catalogue, services.gazetteer)
     said = encodable(cell_text(text))
     return parse_text(said, assistant, services.catalogue, services.gazetteer) if said.strip() else None
-
-
-def _turns(value: Any) -> list[dict[str, str]]:
-    """A list of {"speaker","text"}, that list as JSON, or lines such as `坐席：…` and `市民：…`."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError("turns is not valid JSON") from None
-    if isinstance(value, str):
-        return _turns_of_lines(value)
-    if not isinstance(value, list) or not all(isinstance(turn, dict) and isinstance(turn.get("text"), str) for turn in value):
-        raise ValueError('turns is not a list of {"speaker","text"}')
-    return [{"speaker": _speaker(str(turn.get("speaker", ""))), "text": encodable(turn["text"])} for turn in value]
-
-
-def _turns_of_lines(text: str) -> list[dict[str, str]]:
-    """A line without a speaker goes on with the turn before it; the first one then is the citizen's."""
-    turns: list[dict[str, str]] = []
-    for line in filter(str.strip, text.splitlines()):
-        match = _SPEAKER.match(line)
-        if match or not turns:
-            said = line[match.end() :] if match else line
-            turns.append({"speaker": _speaker(match.group(1)) if match else "citizen", "text": encodable(said.strip())})
-        else:
-            turns[-1]["text"] += "\n" + encodable(line.strip())
-    return turns
-
-
-def _speaker(name: str) -> str:
-    return "agent" if name.strip().lower() in _AGENTS else "citizen"
 
 
 class _Progress:

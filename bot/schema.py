@@ -4,7 +4,10 @@ Times are UTC ISO-8601 text with microseconds: they sort as text and mean the sa
 """
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -17,9 +20,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData()
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """For an index of some rows only, in both dialects."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
 
 conversations = Table(
     "conversation",
@@ -86,9 +96,16 @@ tickets = Table(
     Column("replied_at", String(32)),  # first reply
     Column("closed_at", String(32)),
     Column("score", Integer),  # 5 … 1, the resident's verdict
+    Column("position", BigInteger, nullable=False, server_default="0"),  # the number as an integer: grows with time
+    Column("search_revision", Integer, nullable=False, server_default="0"),  # documents in ticket_search; 0 = not found yet
     Index("ix_ticket_filed", "filed_at"),
     Index("ix_ticket_place", "place_key", "number"),
-)
+    # The desk's list filters and counts by these: with all of them here it never reads the sealed rows to say no.
+    Index(
+        "ix_ticket_list", "position", "state", "district", "confidential", "request_type", "category_code", "urgency", "emergency",
+        "source", "lead_department", "due_at", "filed_at", "confidence", "person_key", "search_revision",
+    ),
+)  # fmt: skip
 
 ticket_events = Table(
     "ticket_event",
@@ -100,6 +117,7 @@ ticket_events = Table(
     Column("actor", String(40), nullable=False),
     Column("department", String(80)),
     Column("note", LargeBinary),  # encrypted: residents write phone numbers into notes
+    Index("ix_ticket_event_actor", "actor", "ticket_number"),
 )
 
 ticket_days = Table(
@@ -202,6 +220,7 @@ handovers = Table(
     Column("closed_at", String(32)),
     Column("username", String(40)),  # who has taken it
     Column("taken_at", String(32)),
+    Index("uq_handover_open", "conversation_id", unique=True, **_where("closed_at IS NULL")),
 )
 
 diversions = Table(
@@ -210,6 +229,15 @@ diversions = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("conversation_id", String(64), nullable=False),
     Column("reason_code", String(40), nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
+misunderstandings = Table(
+    "misunderstanding",  # messages that were not understood; supervisors review them
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("conversation_id", String(64), nullable=False),
+    Column("message_id", String(200), nullable=False),
     Column("at", String(32), nullable=False),
 )
 

@@ -190,6 +190,52 @@ import_mappings = Table(
     Column("at", String(32), nullable=False),
 )
 
+import_batches = Table(
+    "import_batch",  # one file of work orders; its annotations count while it is done, and not before or after
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", String(32), nullable=False),
+    Column("username", String(40), nullable=False),
+    Column("file_name", String(120), nullable=False),
+    Column("upload", String(64), nullable=False, server_default=""),  # where the file lies until it is imported
+    Column("digest", String(64), index=True),  # of the file's bytes: the same file is recognised
+    Column("kind", String(12), nullable=False),  # labelled | unlabelled
+    Column("state", String(12), nullable=False),  # looking | ready | staging | done | withdrawn | failed
+    Column("job_id", Integer),
+    Column("preview", LargeBinary),  # encrypted: headings, first rows masked, values of columns that may hold labels
+    Column("plan", Text, nullable=False, server_default="{}"),  # JSON: what the columns mean, options
+    Column("outcome", Text, nullable=False, server_default="{}"),  # JSON: counts
+    Column("problems", Text, nullable=False, server_default="[]"),  # JSON: [row number, sentence]
+    Column("updated_at", String(32), nullable=False),
+)
+
+label_suspects = Table(
+    "label_suspect",  # texts whose label may be wrong, until somebody has judged
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", String(32), nullable=False),
+    Column("digest", String(64), nullable=False),  # of the annotated text
+    Column("kind", String(12), nullable=False),  # model | twins
+    Column("label", String(12), nullable=False),
+    Column("suggested", String(12), nullable=False),
+    Column("score", Float, nullable=False),  # 0 … 1, likeliest errors first
+    Column("twin", String(64)),  # digest of the near-repeat that has the suggested label
+    Column("state", String(12), nullable=False),  # open | accepted | kept | removed
+    Column("username", String(40)),
+    Column("judged_at", String(32)),
+    UniqueConstraint("digest", name="uq_label_suspect_digest"),
+    Index("ix_label_suspect_queue", "state", "score"),
+)
+
+review_marks = Table(
+    "review_mark",  # how far the making of review items has come, for each kind of what it reads
+    metadata,
+    Column("name", String(24), primary_key=True),
+    Column("position", Integer, nullable=False),  # id of the last row that was looked at
+    Column("seen", Integer, nullable=False),  # newest id of the round before: rows up to it have been committed by now
+    Column("lease_until", String(32)),  # until then another process works on it
+)
+
 jobs = Table(
     "job",
     metadata,

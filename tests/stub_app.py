@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -101,13 +102,14 @@ def road_petition(**changes: Any) -> Petition:
     return Petition(**{**given, **changes})
 
 
-def stub_services(directory: Path, **settings: str) -> Services:
+def stub_services(directory: Path, *, now: Callable[[], datetime] = utc_now, **settings: str) -> Services:
     """A fresh database in `directory`; the city's data, which nobody changes, is read once for all tests."""
     chosen = load_settings({"MINSHENG_VAR_DIR": str(directory), **settings})
     engine, vault, (catalogue, gazetteer) = open_engine(chosen), Vault(chosen.secret_key), _city(chosen.city)
     metadata.create_all(engine)
-    tickets = Tickets(engine, vault, catalogue, utc_now, Lanes(chosen.lane_file, chosen.lane_suggest))
-    return Services(chosen, engine, vault, catalogue, gazetteer, tickets, utc_now)
+    lanes = Lanes(chosen.lane_file, chosen.lane_suggest)
+    tickets = Tickets(engine, vault, catalogue, now, lanes, frozenset(gazetteer.home_districts()))
+    return Services(chosen, engine, vault, catalogue, gazetteer, tickets, now)
 
 
 @functools.cache
