@@ -41,8 +41,8 @@ class Suspicion:
         return dict(vars(self))
 
 
-def contradicted_sources(readings: Sequence[Reading]) -> list[Suspicion]:
-    """Imports whose labels the serving model contradicts much oftener than it is wrong itself."""
+def contradicted_sources(readings: Sequence[Reading], names: Mapping[str, str]) -> list[Suspicion]:
+    """Imports whose labels the serving model contradicts much oftener than it is wrong itself. `names`: source → what people call it."""
     found = []
     for source in dict.fromkeys(reading.source for reading in readings):
         sure = [reading for reading in readings if reading.source == source and reading.confidence >= CONFIDENT]
@@ -52,8 +52,8 @@ def contradicted_sources(readings: Sequence[Reading]) -> list[Suspicion]:
         expected = sum(1 - reading.confidence for reading in sure) / len(sure)
         if against - expected > TOO_MANY:
             sentence = (
-                f"“{source}”：正在使用的模型很有把握的 {len(sure)} 条里，{against:.0%} 和标注不一致，平时大约 {expected:.0%}。"
-                "标注可能有成批的错误"
+                f"“{names.get(source, source)}”：正在使用的模型很有把握的 {len(sure)} 条里，{against:.0%} 和标注不一致，"
+                f"平时大约 {expected:.0%}。标注可能有成批的错误"
             )
             found.append(Suspicion("contradicted", sentence, source))
     return found

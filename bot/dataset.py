@@ -10,21 +10,21 @@ import json
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from sqlalchemy import select
-from sqlalchemy.engine import Row
 
 from bot import db
+from bot.annotations import IMPORT, effective_annotations, text_digest
 from bot.catalogue import REQUEST_TYPES, URGENCIES, Catalogue
-from bot.frozen import list_frozen, text_digest
+from bot.frozen import list_frozen
 from bot.leaks import Frozen
 from bot.services import DATA_DIR, Services
 from bot.settings import PROJECT_ROOT
-from bot.staff_schema import annotation_rows, knowledge_versions
+from bot.staff_schema import knowledge_versions
 
 ANNOTATIONS = "annotations.jsonl"
 # A city that imports more still trains within minutes and 4 GiB: the newest of each class, small classes whole.
@@ -36,9 +36,10 @@ _HASH_FORMAT = b"1"
 
 @dataclass(frozen=True)
 class Annotation:
-    """What people say of one text, all their rows together; a later label replaces an earlier one of the same kind."""
+    """A labelled text."""
 
     text: str
+    digest: str
     labels: Mapping[str, Any]
     source: str
     weight: float
@@ -46,7 +47,7 @@ class Annotation:
 
     @property
     def origin(self) -> str:
-        return SAMPLED if self.source.startswith("import") else PICKED
+        return SAMPLED if self.source.startswith(IMPORT) else PICKED
 
     @property
     def first_level(self) -> str:
@@ -64,29 +65,19 @@ class Dataset:
     annotations: tuple[Annotation, ...]
     counts: Mapping[str, int]
     knowledge: str = ""  # the city's own words and places, JSON; empty = only the shipped ones
-    last_annotation: int = 0
 
     @property
     def by_class(self) -> dict[str, int]:
         return dict(sorted(Counter(row.first_level for row in self.annotations if row.first_level).items()))
 
 
-@dataclass
-class _Merged:
-    labels: dict[str, Any] = field(default_factory=dict)
-    text: str = ""
-    source: str = ""
-    weight: float = 1.0
-    at: str = ""
-
-
 def build_dataset(services: Services) -> Dataset:
     """What a model would be trained on now."""
-    annotations, last = read_annotations(services)
+    annotations = read_annotations(services)
     usable = [row for row in annotations if row.labels]
     frozen = list_frozen(services)
     digests = {text_digest(services.vault, item.text) for item in frozen}
-    open_rows = [row for row in usable if text_digest(services.vault, row.text) not in digests]
+    open_rows = [row for row in usable if row.digest not in digests]
     kept = newest_of_each_class(open_rows, MOST_TEXTS)
     gate = Frozen.of([item.text for item in frozen])
     used = tuple(row for row in kept if not gate.is_repeated_by(row.text))
@@ -98,28 +89,19 @@ def build_dataset(services: Services) -> Dataset:
         "repeats": len(kept) - len(used),
         "used": len(used),
     }
-    return Dataset(used, counts, _knowledge(services), last)
+    return Dataset(used, counts, _knowledge(services))
 
 
-def read_annotations(services: Services) -> tuple[list[Annotation], int]:
-    """Every annotated text with the labels that stand, in the order of its first row; and the number of the last row."""
+def read_annotations(services: Services) -> list[Annotation]:
+    """Every annotated text with the one label set that it has (bot.annotations), as far as a reader can learn from it."""
     with db.reading(services.engine) as connection:
-        rows = connection.execute(select(annotation_rows).order_by(annotation_rows.c.id)).fetchall()
-    taken_back = {row.undoes for row in rows if row.undoes is not None}
-    merged: dict[str, _Merged] = {}
-    for row in rows:
-        if row.undoes is None and row.id not in taken_back:
-            _merge(merged, row, services)
+        rows = effective_annotations(connection)
     known = services.catalogue, domain_intents()
-    found = [Annotation(one.text, usable_labels(one.labels, one.text, *known), one.source, one.weight, one.at) for one in merged.values()]
-    return found, rows[-1].id if rows else 0
-
-
-def _merge(merged: dict[str, _Merged], row: Row, services: Services) -> None:
-    text = str(services.vault.open(row.text))
-    one = merged.setdefault(text_digest(services.vault, text), _Merged())
-    one.text, one.source, one.weight, one.at = text, row.source, row.weight, row.at
-    one.labels.update(json.loads(row.labels))
+    texts = [str(services.vault.open(row.text)) for row in rows]
+    return [
+        Annotation(text, row.digest, usable_labels(row.labels, text, *known), row.source, row.weight, row.at)
+        for text, row in zip(texts, rows, strict=True)
+    ]
 
 
 def domain_intents() -> frozenset[str]:

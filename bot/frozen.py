@@ -16,10 +16,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection, Row
 
 from bot import db
+from bot.annotations import hidden_batches, text_digest
 from bot.services import DATA_DIR, Services
 from bot.staff_schema import test_items
-from bot.text import fold
-from bot.vault import Vault
 
 TEST, MUST_PASS = "test", "must_pass"
 SHIPPED = "shipped"
@@ -43,16 +42,11 @@ class FrozenItem:
     source: str
 
 
-def text_digest(vault: Vault, text: str) -> str:
-    """The same words have the same digest, however they are written; nobody can turn it back."""
-    return vault.pseudonym("text", fold(text.strip()))
-
-
 def freeze_share(services: Services, rows: Sequence[tuple[str, Mapping[str, Any]]], *, source: str, author: str) -> set[int]:
     """Freeze a stratified share of an import: the numbers of the rows that are test items from now on, be it as new ones or again.
 
-    `rows` are masked texts and their labels. Call it in the transaction that keeps the rest of the import. The draw depends on the
-    texts and the installation only: the same file imported again freezes the same rows.
+    `rows` are masked texts and their labels. Call it in the transaction that switches the import on. The draw depends on the texts
+    and the installation only: the same file imported again freezes the same rows.
     """
     digests = [text_digest(services.vault, text) for text, _ in rows]
     groups: defaultdict[str, list[int]] = defaultdict(list)
@@ -60,7 +54,8 @@ def freeze_share(services: Services, rows: Sequence[tuple[str, Mapping[str, Any]
         groups[str(rows[number][1].get("category", ""))[:2]].append(number)
     share = min(SHARE, MOST / max(1, len(rows)))
     drawn = [number for members in groups.values() for number in members[: round(share * len(members))]]
-    items = {digests[n]: (rows[n][0], rows[n][1]) for n in drawn}
+    items = {digests[n]: (rows[n][0], _labels(rows[n][1])) for n in drawn}
+    items = {digest: item for digest, item in items.items() if item[1]}
     with db.transaction(services.engine) as connection:
         known = _known(connection)
         new = {digest: item for digest, item in items.items() if digest not in known}
@@ -105,10 +100,11 @@ def _read_line(line: str, where: str) -> tuple[str, dict[str, Any]]:
 
 
 def list_frozen(services: Services) -> list[FrozenItem]:
-    """All that count, in the order in which they came."""
+    """All that count, in the order in which they came; those of an import that was withdrawn do not."""
     with db.reading(services.engine) as connection:
+        hidden = hidden_batches(connection)
         rows = connection.execute(select(test_items).where(test_items.c.retired_at.is_(None)).order_by(test_items.c.id)).fetchall()
-    return [_item(services, row) for row in rows]
+    return [_item(services, row) for row in rows if row.source not in hidden]
 
 
 def find_frozen(services: Services, ids: Sequence[int]) -> dict[int, FrozenItem]:
@@ -122,8 +118,8 @@ def count_frozen(services: Services) -> list[dict[str, Any]]:
     columns = test_items.c.source, test_items.c.kind
     wanted = select(*columns, func.count().label("count")).where(test_items.c.retired_at.is_(None)).group_by(*columns)
     with db.reading(services.engine) as connection:
-        rows = connection.execute(wanted).fetchall()
-    found = [{"source": row.source, "kind": row.kind, "count": row.count} for row in rows]
+        hidden, rows = hidden_batches(connection), connection.execute(wanted).fetchall()
+    found = [{"source": row.source, "kind": row.kind, "count": row.count} for row in rows if row.source not in hidden]
     return sorted(found, key=lambda row: (row["source"] != SHIPPED, row["source"], row["kind"]))
 
 
@@ -132,6 +128,11 @@ def retire_source(services: Services, source: str) -> int:
     wanted = test_items.c.source == source, test_items.c.source != SHIPPED, test_items.c.retired_at.is_(None)
     with db.transaction(services.engine) as connection:
         return int(connection.execute(update(test_items).where(*wanted).values(retired_at=db.iso(services.now()))).rowcount)
+
+
+def _labels(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels that a model is examined on."""
+    return {name: given[name] for name in sorted(LABELS & given.keys())}
 
 
 def _known(connection: Connection, *, retired: bool = True) -> set[str]:

@@ -1,19 +1,23 @@
 """Training: what nlu_data and the city's annotations hold → a model archive. Which model serves is decided in bot/models.py."""
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bot.dataset import Dataset, write_dataset
 from bot.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Where a training works, beside the archives so that the last step is a rename; and where its texts lie meanwhile.
+# Where a training works, beside the archives so that the last step is a rename; and where its texts lie meanwhile, masked and
+# readable by the service's own user only.
 _WORKSHOP, _TEXTS = ".training-", "training"
+_LONGEST = 3600.0  # seconds
 _RASA_LOG = "rasa.engine.training.hooks"
 _STARTING = re.compile(r"Starting to train component '(\w+)'")
 # What each component learns, and how much of the time has passed when it begins.
@@ -30,53 +34,72 @@ class TrainingError(Exception):
     """No model came out; the message says why."""
 
 
-def train_model(settings: Settings, texts: Path, *, version: str, tell: Tell = lambda share, step: None) -> Path:
-    """Train on the directory `texts` (bot.dataset.write_dataset) and write `models/<version>.tar.gz`. Takes about two minutes.
+def train_model(settings: Settings, dataset: Dataset, *, version: str, tell: Tell = lambda share, step: None) -> Path:
+    """Train on this data and write `models/<version>.tar.gz`. Takes about two minutes. Raises TrainingError.
 
-    Killed at any moment it leaves no half archive and nothing that the next training does not remove. Raises TrainingError.
+    Killed at any moment it leaves no half archive and nothing that the next training does not remove.
     """
+    lying = settings.var_dir / _TEXTS
+    lying.mkdir(mode=0o700, parents=True, exist_ok=True)
+    texts = write_dataset(dataset, lying / version)
+    try:
+        return _train(settings, texts, version, tell)
+    finally:
+        shutil.rmtree(texts, ignore_errors=True)
+
+
+def _train(settings: Settings, texts: Path, version: str, tell: Tell) -> Path:
     from rasa.model_training import train  # imports TensorFlow: only when a model is really trained
 
     workshop = settings.models_dir / f"{_WORKSHOP}{version}"
     shutil.rmtree(workshop, ignore_errors=True)
     workshop.mkdir(parents=True)
-    started, listener = time.monotonic(), _Listener(tell)
-    logging.getLogger(_RASA_LOG).addHandler(listener)
+    started = time.monotonic()
     try:
-        result = train(
-            domain=str(texts / "domain.yml"),
-            config=str(texts / "config.yml"),
-            training_files=[str(texts / "nlu_data" / "rules.yml")],
-            output=str(workshop),
-            fixed_model_name=version,
-            force_training=True,
-        )
+        with _listening(tell):
+            result = train(
+                domain=str(texts / "domain.yml"),
+                config=str(texts / "config.yml"),
+                training_files=[str(texts / "nlu_data" / "rules.yml")],
+                output=str(workshop),
+                fixed_model_name=version,
+                force_training=True,
+            )
         if not result.model:
             raise TrainingError("Rasa wrote no model archive; its log above says why")
         # One rename: a server that looks for models never sees half an archive.
         path = Path(result.model).replace(settings.models_dir / f"{version}.tar.gz")
     finally:
-        logging.getLogger(_RASA_LOG).removeHandler(listener)
         shutil.rmtree(workshop, ignore_errors=True)
     logger.info("model %s trained in %.0f s", version, time.monotonic() - started)
     return path
 
 
-def texts_dir(settings: Settings, data_hash: str) -> Path:
-    """Where the texts of a training lie while it runs: masked, readable by the service's own user only."""
-    directory = settings.var_dir / _TEXTS
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return directory / data_hash[:16]
-
-
 def remove_leftovers(settings: Settings) -> None:
-    """What killed trainings left behind. Only while no training runs."""
+    """What killed trainings left behind: anything older than any training takes."""
     for leftover in [*settings.models_dir.glob(f"{_WORKSHOP}*"), *(settings.var_dir / _TEXTS).glob("*")]:
-        shutil.rmtree(leftover, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _LONGEST:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _listening(tell: Tell) -> Iterator[None]:
+    """Rasa says which component it trains only in its log, which we keep quiet."""
+    log, listener = logging.getLogger(_RASA_LOG), _Listener(tell)
+    before = log.level, log.propagate
+    log.addHandler(listener)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(listener)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 class _Listener(logging.Handler):
-    """Rasa says which component it trains only in its log."""
 
     def __init__(self, tell: Tell) -> None:
         super().__init__(logging.INFO)
