@@ -94,11 +94,13 @@ def model_watch(services: Services, assistant: Assistant) -> Callable[[], None]:
 
     def task() -> None:
         problem: str | None = None
-        version = promoted_model(services)
-        if isinstance(assistant, ReloadableAssistant) and version not in (None, assistant.serving_model()):
-            problem = _load(assistant, archive_path(services.settings.models_dir, str(version)), refused)
         try:
+            version = promoted_model(services)
+            if isinstance(assistant, ReloadableAssistant) and version not in (None, assistant.serving_model()):
+                problem = _load(assistant, archive_path(services.settings.models_dir, str(version)), refused)
             heart.beat(assistant.serving_model(), problem)
+        except StorageError:
+            return  # the next round tells
         except AssistantError as error:  # a Rasa server of its own that does not answer
             heart.beat("", str(error))
 

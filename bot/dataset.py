@@ -22,11 +22,11 @@ from bot.annotations import IMPORT, effective_annotations, text_digest
 from bot.catalogue import REQUEST_TYPES, URGENCIES, Catalogue
 from bot.frozen import list_frozen
 from bot.leaks import Frozen
-from bot.services import DATA_DIR, Services
+from bot.services import Services
 from bot.settings import PROJECT_ROOT
 from bot.staff_schema import knowledge_versions
 
-ANNOTATIONS = "annotations.jsonl"
+CONFIGURATION, TEXTS, EVALUATION, ANNOTATIONS = ("config.yml", "domain.yml"), "nlu_data", "evaluation", "annotations.jsonl"
 # A city that imports more still trains within minutes and 4 GiB: the newest of each class, small classes whole.
 MOST_TEXTS = 20_000
 # Rows of an import stand for what the city gets; what people picked because a model was unsure or wrong does not.
@@ -155,11 +155,11 @@ def _knowledge(services: Services) -> str:
 # -- on disk --------------------------------------------------------------------------------------------------------------
 
 
-def dataset_hash(dataset: Dataset, *, root: Path = PROJECT_ROOT, data_dir: Path = DATA_DIR) -> str:
+def dataset_hash(dataset: Dataset, *, root: Path = PROJECT_ROOT) -> str:
     """Of everything that makes a model: texts, labels, configuration, the city's knowledge, and the readers' own code."""
     digest = hashlib.sha256(_HASH_FORMAT)
-    for path in [root / "config.yml", root / "domain.yml", *sorted(_sources(root)), *sorted(_training_files(data_dir))]:
-        digest.update(f"\n{path.relative_to(data_dir.parent if path.is_relative_to(data_dir) else root)}\n".encode())
+    for path in _sources(root):
+        digest.update(f"\n{path.relative_to(root if path.is_relative_to(root) else PROJECT_ROOT)}\n".encode())
         digest.update(path.read_bytes())
     digest.update(dataset.knowledge.encode())
     digest.update("\n".join(row.as_line() for row in dataset.annotations).encode())
@@ -167,21 +167,19 @@ def dataset_hash(dataset: Dataset, *, root: Path = PROJECT_ROOT, data_dir: Path 
 
 
 def _sources(root: Path) -> Iterator[Path]:
-    yield from (root / "bot" / "nlu").glob("*.py")
-    yield root / "bot" / "text.py"
+    yield from (root / name for name in CONFIGURATION)
+    yield from sorted(path for path in (root / TEXTS).rglob("*") if path.is_file() and EVALUATION not in path.parts)
+    yield from sorted((PROJECT_ROOT / "bot" / "nlu").glob("*.py"))
+    yield PROJECT_ROOT / "bot" / "text.py"
 
 
-def _training_files(data_dir: Path) -> Iterator[Path]:
-    return (path for path in data_dir.rglob("*") if path.is_file() and "evaluation" not in path.relative_to(data_dir).parts)
-
-
-def write_dataset(dataset: Dataset, directory: Path, *, root: Path = PROJECT_ROOT, data_dir: Path = DATA_DIR) -> Path:
+def write_dataset(dataset: Dataset, directory: Path, *, root: Path = PROJECT_ROOT) -> Path:
     """`directory` as the importer reads it; what was there before is replaced."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
-    for name in ("config.yml", "domain.yml"):
+    for name in CONFIGURATION:
         shutil.copyfile(root / name, directory / name)
-    shutil.copytree(data_dir, directory / "nlu_data", ignore=shutil.ignore_patterns("evaluation"))
+    shutil.copytree(root / TEXTS, directory / TEXTS, ignore=shutil.ignore_patterns(EVALUATION))
     lines = "".join(f"{row.as_line()}\n" for row in dataset.annotations)
     (directory / ANNOTATIONS).write_text(lines, encoding="utf-8")
     return directory

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bot.dataset import Dataset, write_dataset
-from bot.settings import Settings
+from bot.settings import PROJECT_ROOT, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +34,17 @@ class TrainingError(Exception):
     """No model came out; the message says why."""
 
 
-def train_model(settings: Settings, dataset: Dataset, *, version: str, tell: Tell = lambda share, step: None) -> Path:
+def train_model(
+    settings: Settings, dataset: Dataset, *, version: str, tell: Tell = lambda share, step: None, root: Path = PROJECT_ROOT
+) -> Path:
     """Train on this data and write `models/<version>.tar.gz`. Takes about two minutes. Raises TrainingError.
 
-    Killed at any moment it leaves no half archive and nothing that the next training does not remove.
+    `root` holds config.yml, domain.yml and nlu_data. Killed at any moment it leaves no half archive, and nothing that a later
+    training does not remove.
     """
     lying = settings.var_dir / _TEXTS
     lying.mkdir(mode=0o700, parents=True, exist_ok=True)
-    texts = write_dataset(dataset, lying / version)
+    texts = write_dataset(dataset, lying / version, root=root)
     try:
         return _train(settings, texts, version, tell)
     finally:
