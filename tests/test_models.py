@@ -29,8 +29,8 @@ from bot.models import (
     register_model,
     rollback_model,
 )
-from bot.serving import Heartbeat, list_serving
 from bot.services import Services
+from bot.serving import Heartbeat, list_serving
 from bot.staff_schema import models
 
 OLD, NEW, NEWER = "20260101-000000", "20260102-000000", "20260103-000000"
