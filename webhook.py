@@ -21,6 +21,7 @@ from limits import RateLimitItemPerMinute, storage, strategies
 
 from bot import background, db
 from bot.assistant import Assistant, RemoteAssistant
+from bot.city_rules import RulesFollower
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
 from bot.jobs import JobRunner
@@ -39,6 +40,7 @@ from bot.web import (
     openapi,
     sandbox,
     studio_dashboard,
+    studio_rules,
     tracking,
     uploads,
     web_config,
@@ -59,6 +61,8 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     services = build_services(settings)
     install_services(services)
     db.migrate(settings)
+    rules = RulesFollower(services)
+    rules.follow()
     assistant = assistant or open_assistant(services)
     conversations = Conversations(services, assistant)
     metrics, allow = Metrics(services), rate_limiter(settings)
@@ -89,13 +93,15 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(blueprint)
     app.register_blueprint(tracking.create_blueprint(services))
     init_staff(app, services)
+    app.register_blueprint(studio_rules.create_blueprint(services, rules))
     for pages in (uploads, desk_batch, studio_dashboard):
         app.register_blueprint(pages.create_blueprint(services))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
     if threads:
-        app.extensions["background"] = start_background(services, conversations, assistant, official_account)
+        app.extensions["background"] = own = start_background(services, conversations, assistant, official_account)
+        own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
     return app
 
 

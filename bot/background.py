@@ -20,7 +20,7 @@ from bot.serving import Heartbeat
 logger = logging.getLogger(__name__)
 
 RECOVER_EVERY, RECOVER_AGE = 5.0, timedelta(seconds=15)
-WATCH_MODELS_EVERY = 1.0
+WATCH_MODELS_EVERY, FOLLOW_RULES_EVERY = 1.0, 3.0
 FETCH_MEDIA_EVERY = 2.0
 
 

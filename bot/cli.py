@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from bot import db
 from bot.assistant import AssistantError
 from bot.catalogue import CatalogueError
+from bot.city_rules import RulesFollower
 from bot.cores import use_all_cores
 from bot.jobs import JobError, run_job
 from bot.logs import set_up_logging
@@ -105,6 +106,7 @@ def _services() -> Services:
     services = build_services(settings)
     install_services(services)
     db.migrate(settings)
+    RulesFollower(services).follow()
     return services
 
 
