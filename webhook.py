@@ -40,6 +40,7 @@ from bot.web import (
     openapi,
     sandbox,
     studio_dashboard,
+    studio_models,
     studio_rules,
     tracking,
     uploads,
@@ -94,7 +95,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     app.register_blueprint(tracking.create_blueprint(services))
     init_staff(app, services)
     app.register_blueprint(studio_rules.create_blueprint(services, rules))
-    for pages in (uploads, desk_batch, studio_dashboard):
+    for pages in (uploads, desk_batch, studio_dashboard, studio_models):
         app.register_blueprint(pages.create_blueprint(services))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))

@@ -9,6 +9,7 @@ from typing import Any
 
 from bot import db
 from bot.assistant import Assistant
+from bot.city_rules import RulesFollower
 from bot.frozen import FrozenItem, list_frozen, seed_shipped
 from bot.models import ModelError, archive_path, keep_report, promoted_model
 from bot.parse import build_parse
@@ -24,6 +25,7 @@ def compare_model(services: Services, version: str, tell: Tell = lambda share, s
 
     Takes about 10 s to load each model and 10 ms for each item. Raises ModelError, AssistantError.
     """
+    RulesFollower(services).follow()  # a model may read categories that the city has added
     seed_shipped(services)
     items, serving = list_frozen(services), promoted_model(services)
     if not items:

@@ -10,21 +10,20 @@ import json
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from sqlalchemy import select
 
 from bot import db
 from bot.annotations import IMPORT, effective_annotations, text_digest
 from bot.catalogue import REQUEST_TYPES, URGENCIES, Catalogue
+from bot.city_rules import RulesFollower, current_content, lay_over
 from bot.frozen import list_frozen
 from bot.leaks import Frozen
 from bot.services import Services
 from bot.settings import PROJECT_ROOT
-from bot.staff_schema import knowledge_versions
 
 CONFIGURATION, TEXTS, EVALUATION, ANNOTATIONS = ("config.yml", "domain.yml"), "nlu_data", "evaluation", "annotations.jsonl"
 # A city that imports more still trains within minutes and 4 GiB: the newest of each class, small classes whole.
@@ -64,7 +63,9 @@ class Dataset:
 
     annotations: tuple[Annotation, ...]
     counts: Mapping[str, int]
-    knowledge: str = ""  # the city's own words and places, JSON; empty = only the shipped ones
+    city: str = ""
+    rules: Mapping[str, Any] = field(default_factory=dict)  # the city's own words, places and categories (bot.city_rules)
+    rules_version: int = 0
 
     @property
     def by_class(self) -> dict[str, int]:
@@ -73,6 +74,7 @@ class Dataset:
 
 def build_dataset(services: Services) -> Dataset:
     """What a model would be trained on now."""
+    RulesFollower(services).follow()  # categories that the city has added are labels too
     annotations = read_annotations(services)
     usable = [row for row in annotations if row.labels]
     frozen = list_frozen(services)
@@ -89,7 +91,8 @@ def build_dataset(services: Services) -> Dataset:
         "repeats": len(kept) - len(used),
         "used": len(used),
     }
-    return Dataset(used, counts, _knowledge(services))
+    version, rules = current_content(services)
+    return Dataset(used, counts, services.settings.city, rules if version else {}, version)
 
 
 def read_annotations(services: Services) -> list[Annotation]:
@@ -146,12 +149,6 @@ def newest_of_each_class(rows: Sequence[Annotation], most: int) -> list[Annotati
     return [row for number, row in enumerate(rows) if number in kept]
 
 
-def _knowledge(services: Services) -> str:
-    newest = select(knowledge_versions.c.content).order_by(knowledge_versions.c.id.desc()).limit(1)
-    with db.reading(services.engine) as connection:
-        return str(connection.execute(newest).scalar_one_or_none() or "")
-
-
 # -- on disk --------------------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +158,7 @@ def dataset_hash(dataset: Dataset, *, root: Path = PROJECT_ROOT) -> str:
     for path in _sources(root):
         digest.update(f"\n{path.relative_to(root if path.is_relative_to(root) else PROJECT_ROOT)}\n".encode())
         digest.update(path.read_bytes())
-    digest.update(dataset.knowledge.encode())
+    digest.update(f"\n{dataset.city}\n{json.dumps(dataset.rules, ensure_ascii=False, sort_keys=True)}\n".encode())
     digest.update("\n".join(row.as_line() for row in dataset.annotations).encode())
     return digest.hexdigest()
 
@@ -180,6 +177,8 @@ def write_dataset(dataset: Dataset, directory: Path, *, root: Path = PROJECT_ROO
     for name in CONFIGURATION:
         shutil.copyfile(root / name, directory / name)
     shutil.copytree(root / TEXTS, directory / TEXTS, ignore=shutil.ignore_patterns(EVALUATION))
+    if dataset.rules:
+        lay_over(dataset.rules, directory / TEXTS, dataset.city)
     lines = "".join(f"{row.as_line()}\n" for row in dataset.annotations)
     (directory / ANNOTATIONS).write_text(lines, encoding="utf-8")
     return directory

@@ -130,6 +130,13 @@ def retire_source(services: Services, source: str) -> int:
         return int(connection.execute(update(test_items).where(*wanted).values(retired_at=db.iso(services.now()))).rowcount)
 
 
+def retire_item(services: Services, item_id: int) -> bool:
+    """One item whose label is wrong no longer counts; the project's own stay. Whether there was one."""
+    wanted = test_items.c.id == item_id, test_items.c.source != SHIPPED, test_items.c.retired_at.is_(None)
+    with db.transaction(services.engine) as connection:
+        return bool(connection.execute(update(test_items).where(*wanted).values(retired_at=db.iso(services.now()))).rowcount)
+
+
 def _labels(given: Mapping[str, Any]) -> dict[str, Any]:
     """The labels that a model is examined on."""
     return {name: given[name] for name in sorted(LABELS & given.keys())}

@@ -26,7 +26,11 @@ MIN_REASON = 10
 
 
 class ModelError(Exception):
-    """The model asked for does not exist or may not be promoted; the message says why."""
+    """The model asked for does not exist or may not be promoted; the message says why, `sentence` says it to staff."""
+
+    def __init__(self, message: str, sentence: str = "") -> None:
+        super().__init__(message)
+        self.sentence = sentence or message
 
 
 class NotCompared(ModelError):
@@ -141,16 +145,16 @@ def promote_model(services: Services, version: str, *, username: str = SYSTEM, r
     `override`: an admin takes the responsibility, with a written reason.
     """
     if not archive_path(services.settings.models_dir, version).exists():
-        raise ModelError(f"no archive for model {version}")
+        raise ModelError(f"no archive for model {version}", "模型文件不在了，不能上线")
     if override and len(reason.strip()) < MIN_REASON:
         raise ModelError(f"强制上线要写明理由（至少 {MIN_REASON} 个字）")
     with db.transaction(services.engine) as connection:
         row = _find(connection, version)
         if row is None:
-            raise ModelError(f"model {version} is not registered")
+            raise ModelError(f"model {version} is not registered", "没有这个模型")
         serving = _promoted(connection, lock=True)
         if serving == version:
-            raise ModelError(f"model {version} serves already")
+            raise ModelError(f"model {version} serves already", "它正在使用，不用再上线")
         failed = _judge(row, serving)
         if failed and not override:
             raise GateRefused(version, failed)
@@ -161,7 +165,8 @@ def promote_model(services: Services, version: str, *, username: str = SYSTEM, r
 def _judge(row: Row, serving: str | None) -> list[Failure]:
     report = report_of(row)
     if serving is not None and (report is None or report["serving_model"] != serving):
-        raise NotCompared(f"model {row.version} has not been compared with {serving}, which serves now")
+        sentence = f"还没有和正在使用的 {serving} 对比过，请先对比"
+        raise NotCompared(f"model {row.version} has not been compared with {serving}, which serves now", sentence)
     return gate_failures(row)
 
 
@@ -171,7 +176,7 @@ def rollback_model(services: Services, *, username: str = SYSTEM, reason: str = 
         serving = _promoted(connection, lock=True)
         earlier = _replaced_by(connection, serving) if serving else None
         if earlier is None or not archive_path(services.settings.models_dir, earlier).exists():
-            raise ModelError("there is no earlier model to go back to")
+            raise ModelError("there is no earlier model to go back to", "没有可以退回的模型")
         _make_promoted(connection, earlier, services.now())
         _note(connection, services, ROLLED_BACK, earlier, serving, username, reason)
     return earlier
@@ -189,7 +194,7 @@ def delete_model(services: Services, version: str) -> None:
     """A candidate or retired model and its archive, for good. Its history stays. Raises ModelError."""
     row = find_model(services, version)
     if row is None:
-        raise ModelError(f"model {version} is not registered")
+        raise ModelError(f"model {version} is not registered", "没有这个模型")
     with db.transaction(services.engine) as connection:
         deleted = connection.execute(models.delete().where(models.c.version == version, models.c.state != PROMOTED))
         if not deleted.rowcount:

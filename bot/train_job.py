@@ -56,7 +56,7 @@ def run_training(job: JobRun) -> Mapping[str, Any]:
         _train(job, dataset, data_hash, version)
     elif same != version:
         job.log(f"数据和上次训练 {same} 时完全一样，不用重新训练")
-    passed = _compare(job, same or version, 0.75, dataset={"counts": dict(dataset.counts), "by_class": dataset.by_class})
+    passed = _compare(job, same or version, 0.75, dataset=_facts(dataset))
     return {"version": same or version, "passed": passed, "same": same not in (None, version)}
 
 
@@ -103,6 +103,10 @@ def _compare(job: JobRun, version: str, start: float, **more: Any) -> bool:
     failed = gate_failures(row)
     job.log("达到上线门槛" if not failed else "没有达到上线门槛：" + "；".join(failure.sentence for failure in failed))
     return not failed
+
+
+def _facts(dataset: Dataset) -> dict[str, Any]:
+    return {"counts": dict(dataset.counts), "by_class": dataset.by_class, "rules_version": dataset.rules_version}
 
 
 def _told(counts: Mapping[str, int]) -> str:
