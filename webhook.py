@@ -21,6 +21,7 @@ from limits import RateLimitItemPerMinute, storage, strategies
 
 from bot import background, db
 from bot.assistant import Assistant, RemoteAssistant
+from bot.call_desk import build_desk
 from bot.city_rules import RulesFollower
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
@@ -34,7 +35,9 @@ from bot.web import (
     STATIC,
     TEMPLATES,
     api,
+    calls,
     chat,
+    desk,
     desk_batch,
     dispatch,
     openapi,
@@ -43,6 +46,7 @@ from bot.web import (
     studio_models,
     studio_rules,
     tracking,
+    turns,
     uploads,
     web_config,
     wechat,
@@ -65,7 +69,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     rules = RulesFollower(services)
     rules.follow()
     assistant = assistant or open_assistant(services)
-    conversations = Conversations(services, assistant)
+    conversations, call_desk = Conversations(services, assistant), build_desk(services, assistant)
     metrics, allow = Metrics(services), rate_limiter(settings)
 
     app = Flask(__name__, static_folder=STATIC, template_folder=TEMPLATES)
@@ -87,6 +91,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
         dispatch.create_blueprint(services, metrics),
         wechat.create_blueprint(official_account),
+        turns.create_blueprint(call_desk),
         openapi.create_blueprint(),
     ]
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
@@ -97,6 +102,8 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     app.register_blueprint(studio_rules.create_blueprint(services, rules))
     for pages in (uploads, desk_batch, studio_dashboard, studio_models):
         app.register_blueprint(pages.create_blueprint(services))
+    for pages in (desk, calls):
+        app.register_blueprint(pages.create_blueprint(call_desk))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)

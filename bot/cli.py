@@ -68,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     classify = add("classify", _classify, "add the parse to every row of a csv, xlsx or jsonl file")
     classify.add_argument("input", type=Path)
     classify.add_argument("--out", type=Path, required=True)
+    hotspots = add("hotspots", _hotspots, "find what many people write about: same place, same matter, close in time")
+    hotspots.add_argument("input", type=Path, help="csv, xlsx or jsonl with columns text and received_at")
+    hotspots.add_argument("--out", type=Path, required=True, help=".xlsx, .csv or .json")
+    hotspots.add_argument("--top", type=int, default=10, help="how many hot spots are written (10)")
     evaluate = add("evaluate", _evaluate, "score the serving model on labelled messages")
     evaluate.add_argument("gold", type=Path)
     evaluate.add_argument("--json", type=Path, required=True)
@@ -148,6 +152,17 @@ def _classify(options: argparse.Namespace) -> None:
     assistant = open_embedded(models_to_serve(services))
     count = classify_file(options.input, options.out, assistant, services, processes=len(os.sched_getaffinity(0)))
     print(f"{count} rows -> {options.out}")
+
+
+def _hotspots(options: argparse.Namespace) -> None:
+    from bot.hotspot_files import write_hot_spots
+
+    services = _services()
+    archive, cores = models_to_serve(services)[0], len(os.sched_getaffinity(0))
+    report = write_hot_spots(options.input, options.out, archive, services, top=options.top, processes=cores)
+    if report.problem:
+        print(report.problem, file=sys.stderr)
+    print(f"{len(report.spots)} hot spots of {report.appeals} appeals -> {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from bot.assistant import Assistant
 from bot.city_rules import RulesFollower
 from bot.frozen import FrozenItem, list_frozen, seed_shipped
 from bot.models import ModelError, archive_path, keep_report, promoted_model
-from bot.parse import build_parse
+from bot.parse import parse_text
 from bot.report import Answer, build_report
 from bot.services import Services
 
@@ -73,7 +73,7 @@ def examine(services: Services, path: Path, items: Sequence[FrozenItem], tell: C
 
 def _answer(services: Services, assistant: Assistant, item: FrozenItem) -> Answer:
     started = time.perf_counter()
-    parse = build_parse(item.text, assistant.parse(item.text), "", services.catalogue, services.gazetteer)
+    parse = parse_text(item.text, assistant, services.catalogue, services.gazetteer)
     best, urgency = parse["categories"][0], parse["urgency"]
     spent = (time.perf_counter() - started) * 1000
     return Answer(

@@ -22,6 +22,7 @@ from bot.similar import find_cluster
 from bot.ticket import CHINA, Ticket, TimelineEntry, created_payload, departments_of
 from bot.ticket_changes import TicketChanges
 from bot.ticket_rows import BY_NUMBER
+from bot.ticket_rows import TicketChanged as TicketChanged
 from bot.ticket_rows import TicketClosed as TicketClosed
 from bot.ticket_rows import TicketNotFound as TicketNotFound
 
@@ -126,6 +127,12 @@ class Tickets(TicketChanges):
                 select(tickets).where(tickets.c.conversation_id == conversation_id).order_by(tickets.c.number.desc()).limit(limit)
             ).fetchall()
             return [self._ticket(connection, row) for row in rows]
+
+    def find_of_cluster(self, cluster: str, *, limit: int = 100) -> list[Ticket]:
+        """Newest first."""
+        with reading(self.engine) as connection:
+            chosen = select(tickets.c.position).where(tickets.c.cluster == cluster).order_by(tickets.c.position.desc()).limit(limit)
+            return self.at_positions(connection, connection.execute(chosen).scalars().all())
 
     def at_positions(self, connection: Connection, positions: Sequence[int]) -> list[Ticket]:
         """Newest first."""

@@ -26,15 +26,12 @@ if __name__ == "__main__":
 from bot.assistant import Bubble, Button, PreparedTurn, Turn, TurnResult
 from bot.catalogue import Catalogue, load_catalogue
 from bot.conversation import Conversations
-from bot.db import open_engine
 from bot.gazetteer import Gazetteer, load_gazetteer
-from bot.petition import Lanes, Petition
+from bot.petition import Petition
 from bot.schema import metadata
-from bot.services import DATA_DIR, Services, utc_now
+from bot.services import DATA_DIR, Services, services_of, utc_now
 from bot.settings import load_settings
 from bot.ticket import summary_of
-from bot.tickets import Tickets
-from bot.vault import Vault
 from bot.web import STATIC, TEMPLATES, chat, errors, tracking, web_config
 
 CARD = "请核对：\n〔类别〕城乡建设 · 道路设施\n〔地点〕经开区山阳小区南门内\n〔紧急程度〕紧急\n〔诉求〕路面空鼓塌陷，请尽快围挡、修复"
@@ -105,11 +102,9 @@ def road_petition(**changes: Any) -> Petition:
 def stub_services(directory: Path, *, now: Callable[[], datetime] = utc_now, **settings: str) -> Services:
     """A fresh database in `directory`; the city's data, which nobody changes, is read once for all tests."""
     chosen = load_settings({"MINSHENG_VAR_DIR": str(directory), **settings})
-    engine, vault, (catalogue, gazetteer) = open_engine(chosen), Vault(chosen.secret_key), _city(chosen.city)
-    metadata.create_all(engine)
-    lanes = Lanes(chosen.lane_file, chosen.lane_suggest)
-    tickets = Tickets(engine, vault, catalogue, now, lanes, frozenset(gazetteer.home_districts()))
-    return Services(chosen, engine, vault, catalogue, gazetteer, tickets, now)
+    built = services_of(chosen, now, *_city(chosen.city))
+    metadata.create_all(built.engine)
+    return built
 
 
 @functools.cache

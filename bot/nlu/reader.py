@@ -6,7 +6,7 @@ of describing a petition, the message is also read together with what they said 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -26,7 +26,7 @@ from bot.nlu.component import ModelPart
 from bot.nlu.context import answers_the_card, draft_text, names_the_place
 from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer
-from bot.nlu.lexicon import Lexicon
+from bot.nlu.lexicon import Hit, Lexicon
 from bot.nlu.linear import Aids, LinearReader, softmax
 from bot.nlu.request_type import RequestTypeReader
 from bot.nlu.splitter import PARTS
@@ -52,6 +52,15 @@ def known_share(tokens: Sequence[str], vectorizer: Vectorizer) -> float:
     """Share of a text's character pairs that the training texts know: near 0 for gibberish, whatever a reader makes of it."""
     pairs = list(islice((token for token in tokens if len(token) == 2 and token[0] >= " "), ENOUGH_PAIRS))
     return sum(pair in vectorizer.vocabulary for pair in pairs) / len(pairs) if pairs else 1.0
+
+
+def _told(hits: Sequence[Hit], classes: Collection[str]) -> list[list[int]]:
+    """Where telling words of these first-level classes stand: the longest of those that overlap, in order."""
+    kept: list[list[int]] = []
+    for hit in sorted(hits, key=lambda hit: (hit.start, -hit.end)):
+        if hit.first_level in classes and (not kept or hit.start >= kept[-1][1]):
+            kept.append([hit.start, hit.end])
+    return kept
 
 
 @dataclass(frozen=True)
@@ -224,6 +233,7 @@ class PetitionReader(ModelPart):
             "request_type": {"name": request_type, "confidence": round(request_confidence, 4)},
             "urgency": judge_urgency(seen.text, self._urgency(seen.row), self._read_urgency).as_dict(),
             "evidence": evidence_spans(seen.text, vectorizer, self.category.first, seen.row, top, seen.hits),
+            "telling": _told(seen.hits, {code[:2] for code, _ in categories[:3]}),
         }
 
     def _urgency(self, row: Row) -> dict[str, float]:
