@@ -1,7 +1,6 @@
 """Wiring only: settings in, a Flask application out. `python webhook.py` serves it."""
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
@@ -21,7 +20,7 @@ from flask_wtf.csrf import CSRFProtect
 from limits import RateLimitItemPerMinute, storage, strategies
 
 from bot import background, db
-from bot.assistant import Assistant, ReloadableAssistant, RemoteAssistant
+from bot.assistant import Assistant, RemoteAssistant
 from bot.call_desk import build_desk
 from bot.city_rules import RulesFollower
 from bot.conversation import Conversations
@@ -47,6 +46,7 @@ from bot.web import (
     review,
     sandbox,
     studio_dashboard,
+    studio_models,
     studio_rules,
     tracking,
     turns,
@@ -103,7 +103,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     app.register_blueprint(tracking.create_blueprint(services))
     init_staff(app, services)
     app.register_blueprint(studio_rules.create_blueprint(services, rules))
-    for pages in (uploads, desk_batch, studio_dashboard):
+    for pages in (uploads, desk_batch, studio_dashboard, studio_models):
         app.register_blueprint(pages.create_blueprint(services))
     for pages in (desk, calls):
         app.register_blueprint(pages.create_blueprint(call_desk))
@@ -156,8 +156,7 @@ def start_background(
     if services.settings.wechat_app_secret:
         threads.repeat("notices", background.RECOVER_EVERY, background.pushing(official_account.tell_news))
         threads.repeat("media", background.FETCH_MEDIA_EVERY, official_account.media.fetch_due)
-    if isinstance(assistant, ReloadableAssistant):
-        threads.repeat("model watch", background.WATCH_MODELS_EVERY, background.model_watch(services, assistant))
+    threads.repeat("model watch", background.WATCH_MODELS_EVERY, background.model_watch(services, assistant))
     return threads
 
 
@@ -199,9 +198,7 @@ def serve(settings: Settings) -> None:
     if not settings.rasa_url:  # with Rasa elsewhere this process only waits
         keep_to_one_core()
     app = create_app(settings)
-    # What was loaded stays for good: leaving it out of every full collection saves pauses of a third of a second.
-    gc.collect()
-    gc.freeze()
+    background.settle_memory()
     logger.info("ready after %.1f s: http://%s:%d/chat", time.monotonic() - started, settings.host, settings.port)
     if settings.sandbox:
         logger.info("no DISPATCH_URL is set: the sandbox inbox is at http://%s:%d/sandbox", settings.host, settings.port)

@@ -18,7 +18,16 @@ from bot.city_rules import RulesFollower
 from bot.cores import use_all_cores
 from bot.jobs import JobError, run_job
 from bot.logs import set_up_logging
-from bot.models import ModelError, find_archives, list_models, models_to_serve, promote_model, register_model, rollback_model
+from bot.models import (
+    ModelError,
+    NotCompared,
+    find_archives,
+    list_models,
+    models_to_serve,
+    promote_model,
+    register_model,
+    rollback_model,
+)
 from bot.orphans import die_with_parent
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
@@ -112,16 +121,18 @@ def _serve(_options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from bot.dataset import build_dataset, dataset_hash
+    from bot.frozen import seed_shipped
     from bot.training import train_model
 
     services = _services()
     if options.if_missing and find_archives(services.settings.models_dir):
         return
-    now = services.now()
     print("训练模型，大约两分钟 / training, about two minutes …", file=sys.stderr)
-    path = train_model(services.settings, now=now)
-    version = register_model(services, path, trained_at=now, metrics={})
-    print(version)
+    seed_shipped(services)
+    dataset, now = build_dataset(services), services.now()
+    path = train_model(services.settings, dataset, version=now.strftime("%Y%m%d-%H%M%S"))
+    print(register_model(services, path, trained_at=now, metrics={}, data_hash=dataset_hash(dataset)))
 
 
 def _parse(options: argparse.Namespace) -> None:
@@ -192,7 +203,7 @@ def _models(options: argparse.Namespace) -> None:
     if options.action == "promote":
         if not options.version:
             raise ModelError("which version? `models list` shows them")
-        promote_model(services, options.version)
+        _promote(services, options.version)
         print(f"{options.version} promoted")
     elif options.action == "rollback":
         print(f"{rollback_model(services)} promoted")
@@ -201,6 +212,18 @@ def _models(options: argparse.Namespace) -> None:
     else:
         for model in list_models(services):
             print(f"{model['version']}  {model['state']:<10} {model['trained_at'][:19]}")
+
+
+def _promote(services: Services, version: str) -> None:
+    """Compares first where there is no comparison with the model that serves now."""
+    try:
+        promote_model(services, version)
+    except NotCompared:
+        from bot.comparison import compare_model
+
+        print("和正在使用的模型对比，大约一分钟 / comparing with the serving model, about a minute …", file=sys.stderr)
+        compare_model(services, version)
+        promote_model(services, version)
 
 
 def _relay(options: argparse.Namespace) -> None:

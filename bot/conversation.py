@@ -61,7 +61,7 @@ _KEEP_STATE = (
 _KEEP_REPLY = (
     update(inbound_messages)
     .where(inbound_messages.c.id == bindparam("row"), inbound_messages.c.answered_at.is_(None))
-    .values(reply=bindparam("said"), answered_at=bindparam("now"))
+    .values(reply=bindparam("said"), answered_at=bindparam("now"), model=bindparam("read_by"))
 )
 
 
@@ -266,7 +266,7 @@ class Conversations:
             if changed.rowcount != 1:
                 raise _Conflict
             said = self.services.vault.seal(reply.as_dict())
-            answered = connection.execute(_KEEP_REPLY, {"row": row.id, "said": said, "now": now})
+            answered = connection.execute(_KEEP_REPLY, {"row": row.id, "said": said, "now": now, "read_by": result.model})
             if answered.rowcount != 1:
                 raise _Conflict(self._stored_reply(row.id))
         return reply

@@ -56,6 +56,7 @@ inbound_messages = Table(
     Column("answered_at", String(32)),
     Column("delivery_at", String(32)),
     Column("delivered_with", Integer),  # the message whose HTTP answer carried this reply
+    Column("model", String(60)),  # that read this message and chose the reply
     UniqueConstraint("conversation_id", "message_id", name="uq_inbound_message"),
     Index("ix_inbound_unanswered", "answered_at", "received_at"),
 )
