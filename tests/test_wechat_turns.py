@@ -211,6 +211,19 @@ def test_messages_left_by_a_crash_are_answered_side_by_side_and_in_order(make_ch
     assert len(restarted.assistant.turns) == 18
 
 
+def test_message_kept_by_a_newer_version_is_answered_after_a_roll_back(channel: Channel) -> None:
+    channel.say("路灯坏了")
+    (row,) = channel.rows()
+    newer = {**channel.services.vault.open(row.body), "mood": "calm"}
+    with transaction(channel.services.engine) as connection:
+        connection.execute(
+            update(inbound_messages).values(body=channel.services.vault.seal(newer), reply=None, answered_at=None)
+        )
+    ((_, message, reply),) = channel.conversations.recover(older_than=timedelta(0))
+    assert message.text == "路灯坏了" and reply.messages[0].text == "收到：路灯坏了"
+    assert channel.conversations.history(channel.conversation_id)[0].text == "路灯坏了"
+
+
 def test_push_that_died_with_its_process_does_not_block_the_next_answers(channel: Channel, platform: Platform) -> None:
     channel.conversations.respond(InboundMessage("wechat", RESIDENT, "m1", "路灯坏了", account=ACCOUNT.name))
     with transaction(channel.services.engine) as connection:
