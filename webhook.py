@@ -32,6 +32,7 @@ from bot.settings import Settings, settings_from_environment
 from bot.web import STATIC, TEMPLATES, api, chat, dispatch, openapi, sandbox, tracking, web_config, wechat
 from bot.web.errors import register_error_handlers
 from bot.wechat_api import WeChatClient
+from bot.wechat_turns import Turns
 
 logger = logging.getLogger("minsheng")
 
@@ -61,12 +62,12 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         return False
 
     # Everybody's messages come from the platform's few addresses, so only the sender counts.
-    official_account = wechat.Callback(services, conversations, metrics, WeChatClient(services), lambda openid: allowed(openid, openid))
+    turns = Turns(services, conversations, WeChatClient(services), lambda openid: allowed(openid, openid))
     machine = [
         api.create_blueprint(services, conversations, assistant, allowed),
         chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
         dispatch.create_blueprint(services, metrics),
-        wechat.create_blueprint(official_account),
+        wechat.create_blueprint(wechat.Callback(services, turns, metrics)),
         openapi.create_blueprint(),
     ]
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
@@ -77,7 +78,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
     if threads:
-        app.extensions["background"] = start_background(services, conversations, assistant, official_account)
+        app.extensions["background"] = start_background(services, conversations, assistant, turns)
     return app
 
 
@@ -106,7 +107,7 @@ def rate_limiter(settings: Settings) -> Callable[[str, str], bool]:
 
 
 def start_background(
-    services: Services, conversations: Conversations, assistant: Assistant, official_account: wechat.Callback
+    services: Services, conversations: Conversations, assistant: Assistant, official_account: Turns
 ) -> background.Background:
     threads = background.Background()
     threads.run_relay(Relay(services, build_transport(services, requests.Session())))

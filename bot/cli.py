@@ -18,7 +18,7 @@ from bot.logs import set_up_logging
 from bot.models import ModelError, find_archives, list_models, models_to_serve, promote_model, register_model, rollback_model
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
-from bot.wechat_api import WeChatError, explain
+from bot.wechat_http import WeChatError, explain
 
 EXPECTED = (SettingsError, CatalogueError, ModelError, AssistantError, db.StorageError, FileNotFoundError, ValueError)
 

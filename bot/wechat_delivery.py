@@ -21,8 +21,9 @@ from bot.db import inbound_messages, iso, notices, reading, transaction, wechat_
 from bot.notices import beside_choices, head_of
 from bot.services import Services
 from bot.survey import menu_items
-from bot.wechat_api import UNREACHABLE, SendResult, WeChatClient, WeChatError
+from bot.wechat_api import UNREACHABLE, SendResult, WeChatClient
 from bot.wechat_contacts import Contacts
+from bot.wechat_http import WeChatError
 from bot.wechat_text import MAX_TEXT_BYTES, cut_text, full_text, joined_text, passive_text
 
 logger = logging.getLogger(__name__)

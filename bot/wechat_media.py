@@ -21,7 +21,8 @@ from bot.db import attachments, iso, notices, parse_iso, reading, transaction, w
 from bot.pictures import MAX_PICTURE_BYTES, BadPicture, clean_picture, write_file
 from bot.services import Services
 from bot.wechat import Media
-from bot.wechat_api import WeChatClient, WeChatError
+from bot.wechat_api import WeChatClient
+from bot.wechat_http import WeChatError
 from bot.wechat_text import clean
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ from bot.petition import matter_of
 from bot.services import Services
 from bot.settings import PREFIX, SettingsError
 from bot.ticket import CHINA, STATES, Ticket
-from bot.wechat_api import WeChatClient, WeChatError
+from bot.wechat_api import WeChatClient
+from bot.wechat_http import WeChatError
 
 logger = logging.getLogger(__name__)
 

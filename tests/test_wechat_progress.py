@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from bot import wechat_notify
+from bot import wechat_http, wechat_notify
 from bot.db import iso, notices, transaction, wechat_notifications, wechat_subscriptions
 from bot.services import utc_now
 from bot.settings import SettingsError
-from bot.wechat_api import WeChatClient
 from bot.wechat_notify import fit, parse_template
 from tests.wechat_channel import ACCOUNT, ScriptedAssistant, wait_until
 from tests.wechat_platform import RESIDENT, Platform, _is_valid
@@ -266,7 +265,7 @@ def test_a_report_that_comes_before_the_call_returns_counts(service: Service) ->
 
 
 def test_a_call_that_may_have_worked_is_not_made_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WeChatClient, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(wechat_http, "TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(wechat_notify, "_PAUSE_SECONDS", 0.1)
     service.leave()
     service.platform.delay = 0.8

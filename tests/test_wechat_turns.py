@@ -16,7 +16,7 @@ from bot.db import inbound_messages, iso, transaction, wechat_accounts
 from bot.ordered_pool import OrderedPool
 from bot.web import wechat as wechat_view
 from bot.web.wechat import STILL_WORKING
-from bot.wechat_api import WeChatError
+from bot.wechat_http import WeChatError
 from tests.wechat_channel import ACCOUNT, Channel, MakeChannel, wait_until
 from tests.wechat_platform import RESIDENT, Platform
 
@@ -203,7 +203,7 @@ def test_messages_left_by_a_crash_are_answered_side_by_side_and_in_order(make_ch
     restarted.assistant.seconds = 0.1
     started = time.monotonic()
     for _ in range(3):
-        restarted.callback.resume()
+        restarted.turns.resume()
     platform.wait_for_sends(18)
     assert time.monotonic() - started < 18 * 0.1 + 3
     for openid in residents:
