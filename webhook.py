@@ -29,9 +29,10 @@ from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
-from bot.web import STATIC, TEMPLATES, api, chat, dispatch, openapi, sandbox, tracking, web_config, wechat
+from bot.web import STATIC, TEMPLATES, api, chat, dispatch, login, my, openapi, sandbox, tracking, web_config, wechat
 from bot.web.errors import register_error_handlers
 from bot.wechat_api import WeChatClient
+from bot.wechat_pages import WeChatPages
 from bot.wechat_turns import Turns
 
 logger = logging.getLogger("minsheng")
@@ -61,11 +62,17 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         metrics.rate_limited.inc()
         return False
 
+    def here(sender: str) -> bool:
+        return allowed(sender, request.remote_addr or "")
+
     # Everybody's messages come from the platform's few addresses, so only the sender counts.
-    turns = Turns(services, conversations, WeChatClient(services), lambda openid: allowed(openid, openid))
+    client = WeChatClient(services)
+    turns = Turns(services, conversations, client, lambda openid: allowed(openid, openid))
+    pages = WeChatPages(services, client)
+    signed_in = login.WebLogin(services, pages, here)
     machine = [
         api.create_blueprint(services, conversations, assistant, allowed),
-        chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
+        chat.create_blueprint(services, conversations, limiter_check=here, wechat=pages, media=turns.media),
         dispatch.create_blueprint(services, metrics),
         wechat.create_blueprint(wechat.Callback(services, turns, metrics)),
         openapi.create_blueprint(),
@@ -73,7 +80,9 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
         csrf.exempt(blueprint)
         app.register_blueprint(blueprint)
-    app.register_blueprint(tracking.create_blueprint(services))
+    app.register_blueprint(login.create_blueprint(signed_in))
+    app.register_blueprint(my.create_blueprint(services, signed_in))
+    app.register_blueprint(tracking.create_blueprint(services, signed_in))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)

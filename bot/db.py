@@ -255,7 +255,7 @@ annotation_rows = Table(
 wechat_accounts = Table(
     "wechat_account",  # what all processes share about the official account: its access token, and whether it may push
     metadata,
-    Column("app_id", String(64), primary_key=True),
+    Column("app_id", String(64), primary_key=True),  # with /jsapi behind it: the row of the ticket of its pages
     Column("name", String(64)),  # gh_…, which is how messages name the account
     Column("token", LargeBinary),  # encrypted
     Column("token_expires_at", String(32)),

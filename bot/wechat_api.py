@@ -1,4 +1,4 @@
-"""The platform's HTTP API: customer-service messages, notifications, typing, media, menu, codes. One client per process, thread-safe.
+"""The platform's HTTP API: customer-service messages, notifications, typing, media, menu, codes, web logins. One client per process.
 
 wechatpy's client is not used: it retries without bound and loses the token race (docs/wechat.md). Errors never carry a URL.
 """
@@ -17,7 +17,7 @@ from bot.db import StorageError, iso, reading, transaction, wechat_accounts
 from bot.services import Services
 from bot.wechat_http import BUSY, PlatformHttp, WeChatError, code_of
 from bot.wechat_text import MAX_TEXT_BYTES, clean, split_text
-from bot.wechat_token import AccessTokens, TokenRefused
+from bot.wechat_token import SharedTokens, TokenRefused
 
 NOT_NOW = (45015, 45047)  # outside 48 hours; all messages for this interaction used up
 # No such follower, not following, wants nothing, silent for too long: until the next contact.
@@ -40,13 +40,19 @@ class SendResult:
     code: int = 0
 
 
+class SnapshotUser(WeChatError):
+    """Somebody who looks at a snapshot of the page; their openid is made up."""
+
+
 class WeChatClient:
-    """Calls with the account's access token; a refused token is exchanged once and the call made once more, never oftener."""
+    """Thread-safe. A refused access token is exchanged once and the call made once more, never oftener."""
 
     def __init__(self, services: Services) -> None:
         self._services, self._settings, self._now = services, services.settings, services.now
         self._http = PlatformHttp(services.settings.wechat_api_base)
-        self._tokens = AccessTokens(services, self._fetch_token)
+        app_id = services.settings.wechat_app_id
+        self._tokens = SharedTokens(services, app_id, self._fetch_token)
+        self._tickets = SharedTokens(services, f"{app_id}/jsapi", self._fetch_ticket)
         self._push_known_at, self._push_refused = -_REREAD_SECONDS, False
 
     # -- customer-service messages --------------------------------------------------------------------------------
@@ -134,11 +140,11 @@ class WeChatClient:
             self._note_push_refused()
         return code
 
-    def _exchange(self, path: str, payload: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    def _exchange(self, path: str, payload: Mapping[str, Any] | None, **params: str) -> Mapping[str, Any]:
         token = self._token()
-        answer = self._http.ask(path, payload, access_token=token)
+        answer = self._http.ask(path, payload, access_token=token, **params)
         if code_of(answer) in _TOKEN_REFUSED:
-            answer = self._http.ask(path, payload, access_token=self._token(refused=token))
+            answer = self._http.ask(path, payload, access_token=self._token(refused=token), **params)
         return answer
 
     # -- menu and codes -------------------------------------------------------------------------------------------
@@ -197,11 +203,51 @@ class WeChatClient:
             raise WeChatError("media/get pointed to a foreign host", code=40007)
         return self._http.download_from(url, limit=limit)
 
+    # -- web pages ------------------------------------------------------------------------------------------------
+
+    def fetch_openid(self, code: str) -> str:
+        """Whose web login this is. A code is good once. Raises WeChatError, SnapshotUser."""
+        settings = self._settings
+        answer = self._http.ask(
+            "/sns/oauth2/access_token",
+            appid=settings.wechat_app_id,
+            secret=settings.wechat_app_secret,
+            code=code,
+            grant_type="authorization_code",
+        )
+        if code_of(answer):
+            raise WeChatError(f"sns/oauth2/access_token refused with {code_of(answer)}", code=code_of(answer))
+        if str(answer.get("is_snapshotuser") or 0) != "0":
+            raise SnapshotUser("the page is shown as a snapshot")
+        openid = answer.get("openid")  # the answer's own token is for calls that we do not make
+        if not isinstance(openid, str) or not openid:
+            raise WeChatError("sns/oauth2/access_token answered without an openid")
+        return openid
+
+    def jsapi_ticket(self) -> str:
+        """With it our pages sign for the JS-SDK; kept like the access token. Raises WeChatError."""
+        self._token()  # before the lease, which covers one call and not two
+        return self._held(self._tickets)
+
+    def _fetch_ticket(self, _force: bool) -> tuple[str, int]:
+        """A ticket and its lifetime in seconds. Raises TokenRefused."""
+        failure = None
+        try:
+            answer = self._exchange("/cgi-bin/ticket/getticket", None, type="jsapi")
+        except WeChatError as error:
+            failure = TokenRefused(str(error), code=error.code)
+        if failure is not None:
+            raise failure
+        return _lent("ticket/getticket", answer, "ticket")
+
     # -- access token ---------------------------------------------------------------------------------------------
 
     def _token(self, *, refused: str | None = None) -> str:
+        return self._held(self._tokens, refused=refused)
+
+    def _held(self, tokens: SharedTokens, *, refused: str | None = None) -> str:
         try:
-            return self._tokens.get(refused=refused)
+            return tokens.get(refused=refused)
         except TokenRefused as error:  # whatever happened to it, the call was not made
             raise WeChatError(str(error), code=error.code) from None
         except StorageError:
@@ -222,11 +268,7 @@ class WeChatClient:
             failure = str(error)
         if failure is not None:
             raise TokenRefused(failure)
-        value, lifetime = answer.get("access_token"), answer.get("expires_in")
-        if not isinstance(value, str) or not value or not isinstance(lifetime, int):
-            code = code_of(answer)
-            raise TokenRefused(f"stable_token refused with {code}", code=code)
-        return value, lifetime
+        return _lent("stable_token", answer, "access_token")
 
     # -- permission -----------------------------------------------------------------------------------------------
 
@@ -244,3 +286,11 @@ class WeChatClient:
         mine = wechat_accounts.c.app_id == self._settings.wechat_app_id
         with transaction(self._services.engine, durable=False) as connection:  # the row is there: a token was needed
             connection.execute(wechat_accounts.update().where(mine).values(push_refused_at=iso(self._now())))
+
+
+def _lent(call: str, answer: Mapping[str, Any], name: str) -> tuple[str, int]:
+    """The value under `name` and its lifetime. Raises TokenRefused."""
+    value, lifetime = answer.get(name), answer.get("expires_in")
+    if not isinstance(value, str) or not value or not isinstance(lifetime, int):
+        raise TokenRefused(f"{call} refused with {code_of(answer)}", code=code_of(answer))
+    return value, lifetime

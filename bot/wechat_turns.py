@@ -28,6 +28,7 @@ from bot.wechat_delivery import OVERDUE, Delivery, find_last_reply
 from bot.wechat_http import WeChatError
 from bot.wechat_media import MediaKeeper
 from bot.wechat_notify import Notifier
+from bot.wechat_pages import AccountName
 from bot.wechat_text import choose_button
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Turns:
 
     def __init__(self, services: Services, conversations: Conversations, client: WeChatClient, allow: Callable[[str], bool]) -> None:
         self.services, self.conversations, self.client, self._allow = services, conversations, client, allow
+        self._account = AccountName(services)
         self.contacts, self.media = Contacts(services), MediaKeeper(services, client)
         self.delivery, self._notifier = Delivery(services, client, self.contacts), Notifier(services, client)
         self._turns = OrderedPool(_TURN_THREADS, "wechat-turn")
@@ -100,6 +102,7 @@ class Turns:
             return True
         if not self._allow(message.sender):
             return False
+        self._account.note(incoming.account)
         self.contacts.grant(conversation_id, message, incoming.grants)
         media = incoming.media
         if media is not None and media.kind == "voice":

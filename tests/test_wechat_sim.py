@@ -42,7 +42,8 @@ def simulated(serve: Serve) -> Iterator[Callable[..., WeChatPlatform]]:
         app = Flask("account")
         app.add_url_rule("/wechat", view_func=view, methods=["POST"])
         platform = WeChatPlatform(serve(app), mode=mode, timing=QUICK)
-        servers.append(SimulatorServer(platform.api).start())
+        servers.append(SimulatorServer(platform.api, platform.web.pages))
+        servers[-1].start()
         platform.url = servers[-1].url  # type: ignore[attr-defined]
         return platform
 
@@ -256,7 +257,8 @@ def test_without_strictness_nothing_is_counted(wechat: Any) -> None:
 @pytest.mark.parametrize("mode", [SECURE, COMPATIBLE, PLAIN])
 def test_service_keeps_the_platforms_rules(make_channel: MakeChannel, serve: Serve, mode: str) -> None:
     platform = WeChatPlatform("", mode=mode, timing=QUICK)
-    server = SimulatorServer(platform.api).start()
+    server = SimulatorServer(platform.api)
+    server.start()
     changes = {"wechat_api_base": server.url, "wechat_app_secret": SECRET, **({"wechat_aes_key": ""} if mode == PLAIN else {})}
     channel = make_channel(seconds=0.42, hang_up=0.52, **changes)
     platform.service = serve(channel.http.application)
@@ -271,7 +273,8 @@ def test_service_keeps_the_platforms_rules(make_channel: MakeChannel, serve: Ser
 def test_page_sends_and_shows(make_channel: MakeChannel, serve: Serve) -> None:
     demo = Demo(WeChatPlatform("", timing=QUICK))
     demo.platform.service = serve(make_channel().http.application)
-    server = SimulatorServer(demo.platform.api, demo.pages).start()
+    server = SimulatorServer(demo.platform.api, demo.pages)
+    server.start()
     who = next(iter(RESIDENTS))
 
     def act(**wanted: Any) -> dict[str, str]:

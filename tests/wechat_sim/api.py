@@ -1,18 +1,19 @@
-"""The platform's API for one account: tokens, customer-service messages with their quotas, the typing sign, media."""
+"""The platform's API for one account: tokens, customer-service messages with their quotas, the typing sign, media, web logins."""
 from __future__ import annotations
 
 import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.loopback import Answer, json_answer
 from tests.wechat_sim.passive import MAX_TEXT_BYTES
 from tests.wechat_sim.phone import Phones
 
-TOKEN_SECONDS, OVERLAP_SECONDS = 7200, 300
+TOKEN_SECONDS, OVERLAP_SECONDS, CODE_SECONDS = 7200, 300, 300
 FORCED_A_DAY, FORCED_SPACING = 20, 30
 QUOTAS = {"message": (5, 48 * 3600.0), "tap": (3, 60.0)}
 OK = {"errcode": 0, "errmsg": "ok"}
@@ -23,9 +24,13 @@ _MESSAGES = {
     40007: "invalid media_id",
     40008: "invalid message type",
     40013: "invalid appid",
+    40029: "invalid code",
     40066: "invalid url",
+    40097: "invalid args",
     40125: "invalid appsecret",
+    40163: "code been used",
     42001: "access_token expired",
+    42003: "code expired",
     44004: "empty content",
     45002: "content size out of limit",
     45009: "reach max api daily quota limit",
@@ -44,6 +49,16 @@ class Refused(Exception):
 
 
 @dataclass
+class Login:
+    """What a code of the authorise page stands for. Of a snapshot page the openid is a made-up one."""
+
+    openid: str
+    until: float
+    snapshot: bool = False
+    used: bool = False
+
+
+@dataclass
 class Api:
     """Thread-safe. Every refusal is counted as `errcode`; what a careful account never does is a violation as well."""
 
@@ -55,6 +70,9 @@ class Api:
     latency: Callable[[], float] = lambda: 0.0  # seconds before a call takes effect, and again before it is answered
     media: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # id → content type, content
     calls: list[tuple[str, int]] = field(default_factory=list)  # path, errcode
+    logins: dict[str, Login] = field(default_factory=dict)  # code → whose
+    ticket: str = ""  # of the JS-SDK
+    _ticket_until: float = 0.0
     _tokens: dict[str, float] = field(default_factory=dict)  # token → until when
     _current: str = ""
     _forced: list[float] = field(default_factory=list)
@@ -79,6 +97,13 @@ class Api:
             self.media[media_id] = (content_type, content)
             return media_id
 
+    def give_code(self, openid: str, *, snapshot: bool = False) -> str:
+        """A code of a web login, good once and for five minutes."""
+        with self._lock:
+            code = secrets.token_hex(16)
+            self.logins[code] = Login(f"oSnapshot-{secrets.token_hex(8)}" if snapshot else openid, self.now() + CODE_SECONDS, snapshot)
+            return code
+
     def expire_tokens(self) -> None:
         with self._lock:
             self._tokens = dict.fromkeys(self._tokens, self.now() - 1)
@@ -95,17 +120,24 @@ class Api:
         time.sleep(self.latency())
         return answer
 
-    def get_media(self, path: str, token: str, media_id: str, host: str) -> tuple[str, bytes]:
-        """Content type and body; errors come with status 200, a video as an address."""
+    def get(self, path: str, token: str, query: Mapping[str, str], host: str) -> Answer:
         if path.startswith("/video/"):
-            return self.media.get(path.removeprefix("/video/"), ("text/plain", b""))
+            return Answer(*self.media.get(path.removeprefix("/video/"), ("text/plain", b"")))
+        if path == "/sns/oauth2/access_token":
+            return json_answer(self._answered(path, lambda: self._take_code(query)))
+        if path == "/cgi-bin/ticket/getticket":
+            return json_answer(self._answered(path, lambda: self._give_ticket(token, query)))
+        return self._get_media(path, token, query.get("media_id", ""), host)
+
+    def _get_media(self, path: str, token: str, media_id: str, host: str) -> Answer:
+        """Errors come with status 200, a video as an address."""
         refusal = self._answered(path, lambda: self._check_media(path, token, media_id))
         if refusal["errcode"]:
-            return "application/json", json.dumps(refusal).encode()
+            return json_answer(refusal)
         kind, content = self.media[media_id]
         if kind.startswith("video/"):
-            return "application/json", json.dumps({"video_url": f"http://{host}/video/{media_id}"}).encode()
-        return kind, content
+            return json_answer({"video_url": f"http://{host}/video/{media_id}"})
+        return Answer(kind, content)
 
     def _answered(self, path: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
@@ -158,6 +190,34 @@ class Api:
             raise Refused(40001)
         if until <= self.now():
             raise Refused(42001)
+
+    # -- web pages ------------------------------------------------------------------------------------------------
+
+    def _take_code(self, query: Mapping[str, str]) -> dict[str, Any]:
+        if query.get("appid") != self.app_id:
+            raise Refused(40013, violation="wrong appid")
+        if query.get("secret") != self.secret:
+            raise Refused(40125, violation="wrong secret")
+        if query.get("grant_type") != "authorization_code":
+            raise Refused(40002, violation="wrong grant_type")
+        login = self.logins.get(query.get("code", ""))
+        if login is None:
+            raise Refused(40029)
+        if login.used:
+            raise Refused(40163)
+        if login.until < self.now():
+            raise Refused(42003)
+        login.used = True
+        told = {"access_token": f"web-{secrets.token_urlsafe(60)}", "expires_in": TOKEN_SECONDS, "refresh_token": secrets.token_urlsafe(60)}
+        return {**told, "openid": login.openid, "scope": "snsapi_base", **({"is_snapshotuser": 1} if login.snapshot else {})}
+
+    def _give_ticket(self, token: str, query: Mapping[str, str]) -> dict[str, Any]:
+        self._check_token(token)
+        if query.get("type") != "jsapi":
+            raise Refused(40097, violation="a ticket of another type than jsapi")
+        if self._ticket_until <= self.now():
+            self.ticket, self._ticket_until = "sM4-" + secrets.token_urlsafe(60), self.now() + TOKEN_SECONDS
+        return {**OK, "ticket": self.ticket, "expires_in": int(self._ticket_until - self.now())}
 
     # -- messages -------------------------------------------------------------------------------------------------
 

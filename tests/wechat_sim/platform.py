@@ -14,6 +14,7 @@ from tests.wechat_platform import Account, from_xml, to_xml
 from tests.wechat_sim.api import Api
 from tests.wechat_sim.passive import BadAnswer, read_answer
 from tests.wechat_sim.phone import FAULT_SENTENCE, Phones
+from tests.wechat_sim.web import Web
 
 SECRET = "secret-of-the-simulated-account"
 SECURE, COMPATIBLE, PLAIN = "secure", "compatible", "plain"
@@ -63,6 +64,7 @@ class WeChatPlatform:
             self.account = self.account.with_key("")
         self.phones = phones or Phones()
         self.api = Api(self.account.app_id, SECRET, self.phones)
+        self.web = Web(self.api, lambda: urlsplit(self.service).netloc)
 
     # -- what a resident does -------------------------------------------------------------------------------------
 
