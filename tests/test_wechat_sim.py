@@ -236,6 +236,20 @@ def test_escaped_characters_are_seen_as_they_are(wechat: Any) -> None:
     assert wechat.phones.texts(WHO) == ["\\u597d"] and len(wechat.phones.violations) == 1
 
 
+def test_menu_in_a_message_and_a_tap_on_it(wechat: Any) -> None:
+    wechat.text(WHO, "在吗")
+    token = fetch_token(wechat)["access_token"]
+    menu = {"head_content": "办得怎么样？", "list": [{"id": "sat:1:5", "content": "满意"}], "tail_content": "谢谢"}
+    assert push(wechat, token, msgtype="msgmenu", msgmenu=menu) == 0
+    assert wechat.phones.of(WHO)[-1].text == "办得怎么样？\n谢谢" and wechat.phones.of(WHO)[-1].choices == (("sat:1:5", "满意"),)
+    wechat.tap(WHO, "sat:1:5", "满意")
+    assert [push(wechat, token) for _ in range(8)] == [0] * 7 + [45047], "the tap gave three more"
+    wechat.text(WHO, "在吗")
+    assert push(wechat, token, msgtype="msgmenu", msgmenu={**menu, "list": menu["list"] * 6}) == 45098
+    assert push(wechat, token, msgtype="msgmenu", msgmenu={**menu, "list": [{"id": 5, "content": "满意"}]}) == 47001
+    assert len(wechat.phones.violations) == 2
+
+
 def test_typing_and_media(wechat: Any) -> None:
     wechat.picture(WHO, "image/png", b"png")
     token, (media_id,) = fetch_token(wechat)["access_token"], wechat.api.media

@@ -19,7 +19,7 @@ from tests.wechat_sim.platform import SECRET, WeChatPlatform
 from tests.wechat_sim.server import SimulatorServer
 from tests.wechat_sim.web import SCRIPT
 
-HELP = "直接打字就是发消息。/位置  /图片 文件名  /扫码 c:shanyang  /关注  /取消关注  /菜单  /菜单 1  /换 2  /退出"
+HELP = "直接打字就是发消息。/位置  /图片 文件名  /扫码 c:shanyang  /关注  /取消关注  /菜单  /菜单 1  /选 1  /换 2  /退出"
 Item = TypeVar("Item")
 _ACTIONS = {"/位置": "location", "/扫码": "scan", "/关注": "subscribe", "/取消关注": "unsubscribe"}
 
@@ -92,6 +92,9 @@ class Terminal:
             return self._demo.act(self._openid, "picture", _data_address(rest))
         if command == "/菜单":
             return self._press(rest)
+        if command == "/选":
+            offered = [seen.choices for seen in self._demo.platform.phones.of(self._openid) if seen.choices]
+            return self._demo.act(self._openid, "tap", list(_chosen(rest, offered[-1] if offered else ())))
         if command == "/换":
             self._openid = _chosen(rest, tuple(RESIDENTS))
             return print(f"现在是{RESIDENTS[self._openid]}", flush=True)
@@ -106,6 +109,8 @@ class Terminal:
 
 
 def _chosen(number: str, items: Sequence[Item]) -> Item:
+    if not items:
+        raise BadAction("现在没有可选的")
     if not number.isdecimal() or not 1 <= int(number) <= len(items):
         raise BadAction(f"请写 1 到 {len(items)} 的数字")
     return items[int(number) - 1]

@@ -16,6 +16,7 @@ from tests.wechat_sim.phone import Phones
 TOKEN_SECONDS, OVERLAP_SECONDS, CODE_SECONDS = 7200, 300, 300
 FORCED_A_DAY, FORCED_SPACING = 20, 30
 QUOTAS = {"message": (5, 48 * 3600.0), "tap": (3, 60.0)}
+MOST_CHOICES = 5  # the platform does not say how many; so few it takes for certain
 OK = {"errcode": 0, "errmsg": "ok"}
 _MESSAGES = {
     40001: "invalid credential, access_token is invalid or not latest",
@@ -37,6 +38,7 @@ _MESSAGES = {
     45015: "response out of time limit or subscription is canceled",
     45047: "out of response count limit",
     45072: "invalid command",
+    45098: "menu list too long",
     47001: "data format error",
     48001: "api unauthorized",
 }
@@ -222,12 +224,10 @@ class Api:
     # -- messages -------------------------------------------------------------------------------------------------
 
     def _send(self, wanted: dict[str, Any], body: bytes) -> dict[str, Any]:
-        openid, text = self._addressee(wanted), wanted.get("text")
+        openid = self._addressee(wanted)
         if not self.permitted:
             raise Refused(48001)
-        if wanted.get("msgtype") != "text":
-            raise Refused(40008, violation="a message type that is not known here")
-        content = text.get("content") if isinstance(text, dict) else None
+        content, choices = self._content(wanted)
         if not isinstance(content, str) or not content.strip():
             raise Refused(44004, violation="empty customer-service message")
         if len(content.encode()) > MAX_TEXT_BYTES:
@@ -236,8 +236,23 @@ class Api:
             self.phones.violate(r"escaped characters: residents would see \uXXXX")
             content = json.dumps(content).strip('"')
         self._spend(openid)
-        self.phones.show(openid, "push", content)
+        self.phones.show(openid, "push", content, choices)
         return OK
+
+    def _content(self, wanted: dict[str, Any]) -> tuple[Any, tuple[tuple[str, str], ...]]:
+        """The text and, of a menu, the answers to tap."""
+        kind = wanted.get("msgtype")
+        inner = wanted.get(str(kind))
+        if kind == "text" and isinstance(inner, dict):
+            return inner.get("content"), ()
+        if kind != "msgmenu" or not isinstance(inner, dict):
+            raise Refused(40008, violation="a message type that is not known here")
+        choices = tuple((item.get("id"), item.get("content")) for item in inner["list"])
+        if not 1 <= len(choices) <= MOST_CHOICES:
+            raise Refused(45098, violation="a menu of no or too many answers")
+        if not all(isinstance(value, str) and value for choice in choices for value in choice):
+            raise Refused(47001, violation="an answer of a menu without id or words")
+        return "\n".join(filter(None, (inner.get("head_content"), inner.get("tail_content")))), choices
 
     def _type(self, wanted: dict[str, Any], _body: bytes) -> dict[str, Any]:
         openid = self._addressee(wanted)

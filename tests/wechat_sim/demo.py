@@ -55,6 +55,9 @@ class Demo:
         if action == "location":
             latitude, longitude, label = _place(value)
             return lambda: platform.location(openid, latitude, longitude, label)
+        if action == "tap":
+            choice, said = _choice(value)
+            return lambda: platform.tap(openid, choice, said)
         if action == "subscribe":
             return lambda: platform.subscribe(openid, words)
         if action == "unsubscribe":
@@ -108,7 +111,8 @@ class Demo:
 def describe(seen: Seen) -> str:
     """A line of the phone for a terminal."""
     marks = {"said": "我", "passive": "公众号", "push": "公众号（客服消息）", "typing": "", "fault": "微信"}
-    return f"{marks[seen.way]}：{seen.text}" if marks[seen.way] else f"（{seen.text}）"
+    choices = "".join(f"\n  /选 {place} {words}" for place, (_, words) in enumerate(seen.choices, start=1))
+    return f"{marks[seen.way]}：{seen.text}{choices}" if marks[seen.way] else f"（{seen.text}）"
 
 
 def _picture(value: Any) -> tuple[str, bytes]:
@@ -121,6 +125,12 @@ def _picture(value: Any) -> tuple[str, bytes]:
         return kind, base64.b64decode(data, validate=True)
     except binascii.Error:
         raise BadAction("图片读不出来") from None
+
+
+def _choice(value: Any) -> tuple[str, str]:
+    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)):
+        raise BadAction("没有这个选项")
+    return value[0], value[1]
 
 
 def _place(value: Any) -> tuple[float, float, str]:
