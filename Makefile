@@ -41,6 +41,9 @@ wechat-soak: setup ## 2,000 messages over a simulated WeChat while the service i
 bench-chat: setup ## conversations per second beside the classic Rasa stack, same model and actions
 	@$(PY) -m tests.bench_chat
 
+bench-search: setup ## find tickets among 100,000 on the desk (10 minutes, most of it filing them)
+	@$(PY) -m tests.bench_search $(BENCH)
+
 bench-nlu: setup ## understanding beside its peers (25 minutes; BENCH="--quick", "--diet", "--data DIR": docs/benchmarks.md)
 	@sh scripts/bench-environment.sh $(VENV)-bench $(VENV)
 	@$(PY) -m tests.bench_nlu $(BENCH)
@@ -51,4 +54,4 @@ lock: $(STAMP) ## resolve requirements.in anew
 clean: ## remove environment, models and data of this checkout
 	rm -rf $(VENV) $(VENV)-bench models var .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test lint format soak wechat-sim wechat-soak bench-chat bench-nlu lock clean
+.PHONY: help setup run test lint format soak wechat-sim wechat-soak bench-chat bench-search bench-nlu lock clean

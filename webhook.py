@@ -24,13 +24,31 @@ from bot import background, db
 from bot.assistant import Assistant, ReloadableAssistant, RemoteAssistant
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
+from bot.jobs import JobRunner
 from bot.metrics import Metrics
 from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
-from bot.web import STATIC, TEMPLATES, api, chat, dispatch, login, my, openapi, sandbox, tracking, web_config, wechat
+from bot.web import (
+    STATIC,
+    TEMPLATES,
+    api,
+    chat,
+    desk_batch,
+    dispatch,
+    my,
+    openapi,
+    sandbox,
+    studio_dashboard,
+    tracking,
+    uploads,
+    web_config,
+    wechat,
+    wechat_login,
+)
 from bot.web.errors import register_error_handlers
+from bot.web.staff import init_staff
 from bot.wechat_api import WeChatClient
 from bot.wechat_pages import WeChatPages
 from bot.wechat_turns import Turns
@@ -68,11 +86,11 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     # Everybody's messages come from the platform's few addresses, so only the sender counts.
     client = WeChatClient(services)
     turns = Turns(services, conversations, client, lambda openid: allowed(openid, openid))
-    pages = WeChatPages(services, client)
-    signed_in = login.WebLogin(services, pages, here)
+    inside_wechat = WeChatPages(services, client)
+    signed_in = wechat_login.WebLogin(services, inside_wechat, here)
     machine = [
         api.create_blueprint(services, conversations, assistant, allowed),
-        chat.create_blueprint(services, conversations, limiter_check=here, wechat=pages, media=turns.media),
+        chat.create_blueprint(services, conversations, limiter_check=here, wechat=inside_wechat, media=turns.media),
         dispatch.create_blueprint(services, metrics),
         wechat.create_blueprint(wechat.Callback(services, turns, metrics)),
         openapi.create_blueprint(),
@@ -80,9 +98,12 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
         csrf.exempt(blueprint)
         app.register_blueprint(blueprint)
-    app.register_blueprint(login.create_blueprint(signed_in))
+    app.register_blueprint(wechat_login.create_blueprint(signed_in))
     app.register_blueprint(my.create_blueprint(services, signed_in))
     app.register_blueprint(tracking.create_blueprint(services, signed_in))
+    init_staff(app, services)
+    for pages in (uploads, desk_batch, studio_dashboard):
+        app.register_blueprint(pages.create_blueprint(services))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
@@ -119,6 +140,7 @@ def start_background(
     services: Services, conversations: Conversations, assistant: Assistant, official_account: Turns
 ) -> background.Background:
     threads = background.Background()
+    threads.run_jobs(JobRunner(services))
     threads.run_relay(Relay(services, build_transport(services, requests.Session())))
     delivery = official_account.delivery
     if services.settings.wechat_token:

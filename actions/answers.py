@@ -1,19 +1,15 @@
 """Answering without a ticket: the knowledge base, the nearest service point, talk about the service itself, a person."""
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from actions.talk import Talk, TalkAction
-from bot.catalogue import Catalogue, Entry, ServicePoint
-from bot.gazetteer import distance_km
+from bot.catalogue import Entry, ServicePoint
+from bot.knowledge import find_entry, points_near
 
-NEAREST = 3
-SAME_CITY_KM = 150  # farther than a prefecture is wide: the resident is in another city
 MISSES_BEFORE_PERSON = 2
-_LEAST_LIKENESS = 0.2
 _NEAR = re.compile(r"最近|附近|就近|离我|哪[里儿]|在哪|去哪|哪个(?:地方|窗口|大厅)|走路|网点|地址")
 
 ASIDES = {
@@ -100,7 +96,7 @@ def answer_nearest(talk: Talk) -> None:
         talk.remember(asked="near")
         return
     talk.remember(asked=None)
-    points = _points_near(talk.catalogue, entry.service, here)
+    points = points_near(talk.catalogue, entry.service, here)
     if not points:
         talk.say("utter_services_nowhere", service=entry.service, hotline=_hotline(entry.hotline))
         return
@@ -118,46 +114,10 @@ def _whereabouts(talk: Talk) -> Mapping[str, Any] | None:
     return None
 
 
-def _points_near(catalogue: Catalogue, service: str, here: Mapping[str, Any]) -> Sequence[tuple[ServicePoint, float | None]]:
-    able = [point for point in catalogue.services if service in point.items]
-    if here.get("lat"):
-        measured = [
-            (point, distance_km((here["lat"], here["lng"]), (point.lat, point.lng)))
-            for point in able
-            if point.lat is not None and point.lng is not None
-        ]
-        near = sorted((pair for pair in measured if pair[1] < SAME_CITY_KM), key=lambda pair: pair[1])
-        return list(near[:NEAREST])
-    if not here.get("known", True):
-        return []
-    in_district = [point for point in able if point.district == here.get("district")]
-    return [(point, None) for point in (in_district or able)[:NEAREST]]
-
-
 def _line(point: ServicePoint, km: float | None) -> str:
     distance, phone = f"约 {km:.1f} 公里" if km is not None else "", f"电话 {point.phone}" if point.phone else ""
     details = [point.address, distance, phone, point.hours, point.materials]
     return f"· {point.name}（{'，'.join(detail for detail in details if detail)}）"
-
-
-def find_entry(catalogue: Catalogue, text: str) -> Entry | None:
-    """The knowledge entry whose keywords all occur and whose questions are most alike; None when none is close."""
-    matching = [entry for entry in catalogue.knowledge if all(any(word in text for word in group) for group in entry.keywords)]
-    scored = [(max(_likeness(text, ask) for ask in (*entry.asks, entry.title)), len(entry.keywords), entry) for entry in matching]
-    scored = [item for item in scored if item[0] >= _LEAST_LIKENESS]
-    return max(scored, key=lambda item: (item[0], item[1]))[2] if scored else None
-
-
-@functools.lru_cache(maxsize=4096)
-def _pairs(text: str) -> frozenset[str]:
-    kept = re.sub(r"[\W_]|请问|我想|一下|怎么|什么|哪里|可以", "", text)
-    return frozenset(kept[i : i + 2] for i in range(len(kept) - 1)) | frozenset(kept)
-
-
-def _likeness(text: str, ask: str) -> float:
-    """Share of the shorter side's characters and character pairs found in the other."""
-    first, second = _pairs(text), _pairs(ask)
-    return len(first & second) / max(1, min(len(first), len(second)))
 
 
 class ActionAnswerAside(TalkAction):

@@ -1,15 +1,13 @@
 """Emergency before anything: the number to ring in the first sentence, then a ticket with whatever is known, and a person alerted."""
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from actions.talk import Talk, TalkAction
+from bot.knowledge import told_emergency
 from bot.petition import place_from_answer
 from bot.ticket import FINAL_STATES, Ticket
 
-_SELF = re.compile(r"我(?:也|真|就|都|已经|现在)?[^，。]{0,6}(?:不想活|活不下去|想死|想跳|要跳|准备跳|活着没|割腕|吞了|喝了)|^(?:不想活|活着没)")
-_WOMAN = re.compile(r"老婆|妻子|媳妇|女的|女人|姐|妹|闺女|女儿|家暴|丈夫|老公|男人打|男朋友")
 # Messages this close to an emergency of the same conversation belong to it.
 SAME_EMERGENCY_SECONDS = 2 * 3600
 
@@ -19,7 +17,7 @@ class ActionReportEmergency(TalkAction):
 
     def act(self, talk: Talk) -> None:
         urgency = talk.latest["reading"]["urgency"]
-        talk.say_text(talk.catalogue.emergency(_kind(talk, urgency.get("kind"))).say)
+        talk.say_text(talk.catalogue.emergency(told_emergency(urgency.get("kind"), talk.text)).say)
         running = running_emergency(talk)
         if running:
             talk.services.tickets.supplement(running.number, talk.text)
@@ -31,14 +29,6 @@ class ActionReportEmergency(TalkAction):
         if ticket.petition.place is None:
             talk.say("utter_ask_address")
             talk.remember(asked="address")
-
-
-def _kind(talk: Talk, kind: str | None) -> str | None:
-    if kind == "suicide" and _SELF.search(talk.text):
-        return "suicide_self"
-    if kind == "violence" and _WOMAN.search(talk.text):
-        return "woman"
-    return kind
 
 
 def running_emergency(talk: Talk) -> Ticket | None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from actions.answers import answer_nearest, answer_with, clarify, find_entry
+from actions.answers import answer_nearest, answer_with, clarify
 from actions.emergencies import running_emergency
 from actions.talk import Talk, TalkAction
 from bot.catalogue import REQUEST_TYPES, Diversion
+from bot.knowledge import find_entry
 from bot.nlu.context import QUESTION
 from bot.petition import (
     NEED,

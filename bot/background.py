@@ -9,6 +9,7 @@ from datetime import timedelta
 from bot.assistant import AssistantError, ReloadableAssistant
 from bot.conversation import Conversations, InboundMessage, Receipt, Reply
 from bot.db import StorageError
+from bot.jobs import JobRunner
 from bot.models import archive_path, promoted_model
 from bot.outbox import Relay
 from bot.services import Services
@@ -29,6 +30,9 @@ class Background:
 
     def run_relay(self, relay: Relay) -> None:
         self._start("relay", lambda: relay.run_forever(self._stop))
+
+    def run_jobs(self, runner: JobRunner) -> None:
+        self._start("jobs", lambda: runner.run_forever(self._stop))
 
     def repeat(self, name: str, every: float, task: Callable[[], None]) -> None:
         def loop() -> None:

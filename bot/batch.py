@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import re
 import sys
 import time
 from collections import deque
@@ -16,17 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from bot.assistant import Assistant, AssistantError
+from bot.orphans import die_with_parent
 from bot.parse import parse_text, parse_turns
 from bot.services import Services
-from bot.tables import WRITERS, Row, cell_text, encodable, open_table, replacing
+from bot.tables import WRITERS, Row, Table, cell_text, encodable, open_table, replacing
+from bot.transcripts import turns_of
 
 TEXT, TURNS = "text", "turns"
 PROGRESS_SECONDS = 2.0
 # Rows that go to a process at a time, and how many such batches may wait: order is kept, memory stays small.
 BATCH_ROWS, WAITING = 32, 4
-
-_SPEAKER = re.compile(r"^\s*(坐席|座席|话务员|接线员|客服|市民|来电人|群众|agent|citizen)\s*[：:]\s*", re.IGNORECASE)
-_AGENTS = frozenset({"坐席", "座席", "话务员", "接线员", "客服", "agent"})
 
 Parsed = tuple[Mapping[str, Any] | None, str | None]
 
@@ -36,21 +34,33 @@ def classify_file(input: Path, output: Path, assistant: Assistant, services: Ser
     if output.suffix.lower() not in WRITERS:
         raise ValueError(f"{output.name}: write to .csv, .xlsx or .jsonl")
     table = open_table(input)
-    text_key, turns_key = table.key(TEXT), table.key(TURNS)
-    if text_key is None and turns_key is None:
-        raise ValueError(f"{input.name} has no column or key called text or turns")
-    keys = text_key or "", turns_key or ""
-    parse = partial(_parse_cells, assistant, services)
+    check_columns(table, input.name)
     count, progress = 0, _Progress(input.name)
-    with replacing(output) as part, WRITERS[output.suffix.lower()](part, table) as write:
-        for batch, parsed in _in_order(parse, keys, _batches(table.open_rows()), processes):
-            for (number, row), (found, problem) in zip(batch, parsed, strict=True):
-                if problem:
-                    print(f"{input.name} row {number}: {problem}; left without a parse", file=sys.stderr)
-                write(row, found)
-            count += len(batch)
+    with replacing(output) as part, WRITERS[output.suffix.lower()](part, table, services.tickets.lanes) as write:
+        for number, row, (found, problem) in parsed_rows(table, table.open_rows(), assistant, services, processes=processes):
+            if problem:
+                print(f"{input.name} row {number}: {problem}; left without a parse", file=sys.stderr)
+            write(row, found)
+            count += 1
             progress.tell(count)
     return count
+
+
+def check_columns(table: Table, name: str) -> None:
+    """Raises ValueError when there is nothing to be read in this table."""
+    if table.key(TEXT) is None and table.key(TURNS) is None:
+        raise ValueError(f"{name} has no column or key called text or turns")
+
+
+def parsed_rows(
+    table: Table, rows: Iterable[tuple[int, Row]], assistant: Assistant, services: Services, *, processes: int
+) -> Iterator[tuple[int, Row, Parsed]]:
+    """Each of `rows` with its parse, or the sentence why it has none, in order."""
+    keys = table.key(TEXT) or "", table.key(TURNS) or ""
+    parse = partial(_parse_cells, assistant, services)
+    for batch, parsed in _in_order(parse, keys, _batches(rows), processes):
+        for (number, row), found in zip(batch, parsed, strict=True):
+            yield number, row, found
 
 
 Batch = list[tuple[int, Row]]
@@ -94,6 +104,7 @@ def _in_order(
 def _start_reading(parse: Parse) -> None:
     global _parse_here
     _parse_here = parse
+    die_with_parent()
 
 
 def _sendable(value: Any) -> Any:
@@ -118,42 +129,11 @@ def _parse_cells(assistant: Assistant, services: Services, cells: list[Cells]) -
 
 def _parse_row(text: Any, turns: Any, assistant: Assistant, services: Services) -> Mapping[str, Any] | None:
     """None for a row that says nothing. Raises ValueError when turns cannot be read."""
-    read = _turns(turns) if turns not in (None, "") else []
+    read = turns_of(turns) if turns not in (None, "") else []
     if any(turn["speaker"] == "citizen" and turn["text"].strip() for turn in read):
         return parse_turns(read, assistant, services.catalogue, services.gazetteer)
     said = encodable(cell_text(text))
     return parse_text(said, assistant, services.catalogue, services.gazetteer) if said.strip() else None
-
-
-def _turns(value: Any) -> list[dict[str, str]]:
-    """A list of {"speaker","text"}, that list as JSON, or lines such as `坐席：…` and `市民：…`."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise ValueError("turns is not valid JSON") from None
-    if isinstance(value, str):
-        return _turns_of_lines(value)
-    if not isinstance(value, list) or not all(isinstance(turn, dict) and isinstance(turn.get("text"), str) for turn in value):
-        raise ValueError('turns is not a list of {"speaker","text"}')
-    return [{"speaker": _speaker(str(turn.get("speaker", ""))), "text": encodable(turn["text"])} for turn in value]
-
-
-def _turns_of_lines(text: str) -> list[dict[str, str]]:
-    """A line without a speaker goes on with the turn before it; the first one then is the citizen's."""
-    turns: list[dict[str, str]] = []
-    for line in filter(str.strip, text.splitlines()):
-        match = _SPEAKER.match(line)
-        if match or not turns:
-            said = line[match.end() :] if match else line
-            turns.append({"speaker": _speaker(match.group(1)) if match else "citizen", "text": encodable(said.strip())})
-        else:
-            turns[-1]["text"] += "\n" + encodable(line.strip())
-    return turns
-
-
-def _speaker(name: str) -> str:
-    return "agent" if name.strip().lower() in _AGENTS else "citizen"
 
 
 class _Progress:

@@ -187,6 +187,11 @@ class Catalogue:
             needed = self.slots["default"] if needed is None else needed
         return list(needed)[: MAX_EXTRA_QUESTIONS + 1]
 
+    def question_aloud(self, slot: str, code: str) -> str:
+        """What an agent reads aloud to ask for a slot; the longest category prefix that has words of its own wins."""
+        words = self.slots["aloud"][slot]
+        return str(_longest_prefix(words, code) or words["default"]) if isinstance(words, dict) else str(words)
+
     def find_matter(self, text: str) -> Matter | None:
         return next((matter for matter in self.matters if matter.applies_to(text)), None)
 

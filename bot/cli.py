@@ -14,13 +14,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from bot import db
 from bot.assistant import AssistantError
 from bot.catalogue import CatalogueError
+from bot.cores import use_all_cores
+from bot.jobs import JobError, run_job
 from bot.logs import set_up_logging
 from bot.models import ModelError, find_archives, list_models, models_to_serve, promote_model, register_model, rollback_model
+from bot.orphans import die_with_parent
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
+from bot.staff import Staff
 from bot.wechat_http import WeChatError, explain
 
-EXPECTED = (SettingsError, CatalogueError, ModelError, AssistantError, db.StorageError, FileNotFoundError, ValueError)
+EXPECTED = (JobError, SettingsError, CatalogueError, ModelError, AssistantError, db.StorageError, FileNotFoundError, ValueError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     user.add_argument("username")
     user.add_argument("--role", choices=["agent", "supervisor", "admin"], default="agent")
     user.add_argument("--districts", default="", help="comma-separated; empty = all")
+    user.add_argument("--cleared", action="store_true", help="may read confidential reports")
+    job = add("job", _job, "do the work of a claimed job (the service starts this itself)")
+    job.add_argument("id", type=int)
     return parser
 
 
@@ -220,23 +227,15 @@ def _qrcode(options: argparse.Namespace) -> None:
 
 
 def _user(options: argparse.Namespace) -> None:
-    from argon2 import PasswordHasher
-    from sqlalchemy.exc import IntegrityError
-
     services = _services()
     password = getpass.getpass("password: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
-    if len(password) < 8:
-        raise ValueError("the password needs at least 8 characters")
-    row = {
-        "username": options.username,
-        "password_hash": PasswordHasher().hash(password),
-        "role": options.role,
-        "districts": json.dumps([name.strip() for name in options.districts.split(",") if name.strip()], ensure_ascii=False),
-        "created_at": db.iso(services.now()),
-    }
-    try:
-        with db.transaction(services.engine) as connection:
-            connection.execute(db.users.insert().values(**row))
-    except IntegrityError:
-        raise ValueError(f"there is a user {options.username} already") from None
+    districts = [name.strip() for name in options.districts.split(",") if name.strip()]
+    staff = Staff(services.engine, services.now)
+    staff.add(options.username, password, options.role, districts=districts, cleared=options.cleared)
     print(f"{options.role} {options.username} added")
+
+
+def _job(options: argparse.Namespace) -> None:
+    die_with_parent()
+    use_all_cores()
+    run_job(_services(), options.id)

@@ -20,8 +20,9 @@ from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
 from bot.assistant import Assistant, Bubble, PreparedTurn, Turn
-from bot.db import StorageError, conversations, flush, inbound_messages, iso, notices, reading, transaction
+from bot.db import StorageError, flush, iso, reading, transaction
 from bot.notices import beside_choices
+from bot.schema import conversations, inbound_messages, notices
 from bot.services import Services
 from bot.survey import Surveys
 

@@ -32,3 +32,9 @@ def keep_to_one_core() -> int | None:
         _held.append(mark)
         return core
     return None
+
+
+def use_all_cores() -> None:
+    """For a process started by one that keeps to a single core: its work is its own."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))

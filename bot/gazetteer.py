@@ -169,6 +169,11 @@ class Gazetteer:
         self._sounds = self._sound_index()
         self._located = [place for places in self.local.values() for place in places if place.lat is not None]
 
+    def home_districts(self) -> list[str]:
+        """Full names of the home city's districts, in the order of their codes."""
+        known = {d for names in self._names.values() for d in names if d.level == DISTRICT and d.code.startswith(self._home_code)}
+        return [d.name for d in sorted(known, key=lambda d: d.code) if d.name != "市辖区"]
+
     def lookup_elements(self) -> Iterator[str]:
         """`level:name` of every name, for the place reader's training."""
         marks = {PROVINCE: "P", CITY: "C", DISTRICT: "D", STREET: "S"}

@@ -1,109 +1,285 @@
-"""`import`: labelled work orders of a city become annotations, all good rows at once; a bad row is named and refused."""
+"""Work orders of a city become annotations: checked, staged in small writes, and switched on all at once.
+
+A batch counts from the moment its state is `done` (bot/annotations.py looks at that), so an import that stops half-way has
+changed nothing, and one that turns out to be wrong can be withdrawn. The command and the page share everything here.
+"""
 from __future__ import annotations
 
+import hashlib
 import json
-import logging
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import delete, select, update
+from sqlalchemy.engine import Connection
+
 from bot import db
-from bot.catalogue import REQUEST_TYPES, URGENCIES, Catalogue
-from bot.petition import mask
+from bot.annotations import IMPORT, Labels, agree, effective_annotations, new_annotation, text_digest
+from bot.likeness import find_twins
+from bot.orders import ORDER, Meanings, Order, Plan, Problem, read_orders, strict_plan
 from bot.services import Services
-from bot.tables import Row, cell_text, encodable, open_table
+from bot.staff_schema import annotation_rows, import_batches, import_mappings, test_items
+from bot.tables import Row, open_table
 
-logger = logging.getLogger(__name__)
+LOOKING, READY, STAGING, DONE, WITHDRAWN, FAILED = "looking", "ready", "staging", "done", "withdrawn", "failed"
+INSERT_ROWS = 500
+MAX_ROWS = 100_000
+COLUMNS, LABEL = "columns", "label"  # kinds of import_mapping
 
-TEXT = "text"
-LABEL_COLUMNS = ("category_code", "category", "request_type", "urgency", "location")
-INSERT_ROWS = 1000
+Tell = Callable[[float, str], None]
+Rows = Iterable[tuple[int, Row]]
 
 
-def import_file(path: Path, services: Services) -> tuple[int, list[str]]:
-    """Labelled work orders into `annotation`: (rows imported, one line for each refused row).
+class ImportRefused(ValueError):
+    """The file or the import cannot be taken; the text is what the person reads."""
 
-    All good rows in one transaction. Texts are masked, then sealed. `labels` is JSON with the keys of bot.nlu.corpus:
-    `category` (a code, or the prefix of a higher level), `request_type`, `urgency`, `places` (offsets into the masked text).
+
+@dataclass
+class Outcome:
+    """What became of the rows of a file."""
+
+    imported: int = 0
+    refused: int = 0
+    repeated: int = 0  # the same words with the same labels, in the file or known before
+    twins: int = 0  # nearly the same words with the same label, left out
+    differing: int = 0  # nearly or exactly the words of another text that has another label: imported, and listed
+    left_out: int = 0
+    unplaced: int = 0
+    frozen: int = 0
+    notes: list[tuple[int, str]] = field(default_factory=list)  # of imported rows worth a look
+
+    def as_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key != "notes"}
+
+
+# -- what is remembered ---------------------------------------------------------------------------------------------------
+
+
+def load_meanings(connection: Connection, services: Services) -> Meanings:
+    rows = connection.execute(select(import_mappings).where(import_mappings.c.kind == LABEL))
+    told: dict[tuple[str, str], str] = {}
+    for row in rows:
+        value = json.loads(row.value)
+        told[value["field"], value["label"]] = value["meaning"]
+    return Meanings(services.catalogue, told)
+
+
+def remember_labels(connection: Connection, told: Mapping[tuple[str, str], str], *, username: str, at: str) -> None:
+    """Asked once: the next file with such a label is read with this meaning."""
+    for (name, label), meaning in told.items():
+        value = {"field": name, "label": label, "meaning": meaning}
+        _remember(connection, LABEL, hashlib.sha256(f"{name}\x1f{label}".encode()).hexdigest(), value, username, at)
+
+
+def remember_columns(connection: Connection, headings: Iterable[str], columns: Mapping[str, str], *, username: str, at: str) -> None:
+    _remember(connection, COLUMNS, _header_key(headings), dict(columns), username, at)
+
+
+def find_columns(connection: Connection, headings: Iterable[str]) -> dict[str, str] | None:
+    """What the columns of a file with this heading were said to be."""
+    wanted = select(import_mappings.c.value).where(import_mappings.c.kind == COLUMNS, import_mappings.c.key == _header_key(headings))
+    value = connection.execute(wanted).scalar()
+    return json.loads(value) if value else None
+
+
+def _header_key(headings: Iterable[str]) -> str:
+    return hashlib.sha256("\x1f".join(headings).encode()).hexdigest()
+
+
+def _remember(connection: Connection, kind: str, key: str, value: Any, username: str, at: str) -> None:
+    one = import_mappings.c.kind == kind, import_mappings.c.key == key
+    values = {"value": json.dumps(value, ensure_ascii=False), "username": username, "at": at}
+    if connection.execute(update(import_mappings).where(*one).values(**values)).rowcount == 0:
+        connection.execute(import_mappings.insert().values(kind=kind, key=key, **values))
+
+
+# -- batches --------------------------------------------------------------------------------------------------------------
+
+
+def open_batch(services: Services, file_name: str, *, username: str, **values: Any) -> int:
+    now = db.iso(services.now())
+    row = {"at": now, "updated_at": now, "username": username, "file_name": file_name[-120:], "kind": "labelled", "state": LOOKING}
+    with db.transaction(services.engine) as connection:
+        return int(connection.execute(import_batches.insert().values(**{**row, **values})).inserted_primary_key[0])
+
+
+def change_batch(services: Services, batch_id: int, **values: Any) -> None:
+    with db.transaction(services.engine) as connection:
+        changed = {**values, "updated_at": db.iso(services.now())}
+        connection.execute(update(import_batches).where(import_batches.c.id == batch_id).values(**changed))
+
+
+def find_same_file(connection: Connection, batch_id: int, digest: str) -> Any:
+    """The finished batch of the very same file, or None."""
+    same = import_batches.c.digest == digest, import_batches.c.state == DONE, import_batches.c.id != batch_id
+    return connection.execute(select(import_batches).where(*same).order_by(import_batches.c.id.desc())).first()
+
+
+def withdraw_batch(services: Services, batch_id: int) -> bool:
+    """The annotations of a finished import stop counting, all at once; False when it is not finished."""
+    one = import_batches.c.id == batch_id, import_batches.c.state == DONE
+    with db.transaction(services.engine) as connection:
+        changed = update(import_batches).where(*one).values(state=WITHDRAWN, updated_at=db.iso(services.now()))
+        return bool(connection.execute(changed).rowcount)
+
+
+def discard_staged(services: Services, batch_id: int) -> None:
+    """Rows of an import that did not come to its end; they never counted."""
+    with db.transaction(services.engine) as connection:
+        connection.execute(delete(annotation_rows).where(annotation_rows.c.source == f"{IMPORT}{batch_id}"))
+
+
+def digest_of_file(path: Path, services: Services) -> str:
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            sha.update(block)
+    return services.vault.pseudonym("file", sha.hexdigest())
+
+
+# -- importing ------------------------------------------------------------------------------------------------------------
+
+
+def import_file(path: Path, services: Services, *, username: str = "import") -> tuple[int, list[str]]:
+    """The command: columns called as the roles are; (rows imported, one line for each refused row).
+
     Raises ValueError when the file cannot be read; nothing is imported then.
     """
     table = open_table(path)
-    keys = {name: key for name in (TEXT, *LABEL_COLUMNS) if (key := table.key(name)) is not None}
-    if TEXT not in keys:
-        raise ValueError(f"{path.name} has no column or key called text")
-    if len(keys) == 1:
-        raise ValueError(f"{path.name} has no label: expected a column of {', '.join(LABEL_COLUMNS)}")
-    codes = _category_names(services.catalogue)
-    good: list[Row] = []
-    problems: list[str] = []
-    unplaced = 0
-    for number, row in table.open_rows():
-        cells = {name: encodable(cell_text(row.get(key))).strip() for name, key in keys.items()}
-        try:
-            labels = _labels(cells, codes)
-        except ValueError as error:
-            problems.append(f"{path.name} row {number}: {error}")
+    try:
+        plan = strict_plan(table)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    batch_id = open_batch(services, path.name, username=username, digest=digest_of_file(path, services))
+    outcome, problems = import_rows(services, table.open_rows(), plan, batch_id=batch_id, username=username)
+    lines = [f"{path.name} row {problem.row}: {problem.sentence}" for problem in problems]
+    return outcome.imported, lines
+
+
+def import_rows(
+    services: Services, rows: Rows, plan: Plan, *, batch_id: int, username: str, tell: Tell = lambda share, step: None
+) -> tuple[Outcome, list[Problem]]:
+    """All good rows or nothing. Raises ImportRefused, StorageError, and what `tell` raises to stop it."""
+    discard_staged(services, batch_id)
+    change_batch(services, batch_id, state=STAGING)
+    try:
+        tell(0.0, "读取各行")
+        orders, problems, outcome = _read(services, rows, plan)
+        tell(0.2, "与已有标注比对")
+        orders = _without_repeats(services, orders, plan, outcome, problems)
+        _stage(services, orders, batch_id, username, tell)
+        tell(0.95, "启用")
+        _switch_on(services, orders, batch_id, outcome, problems)
+    except BaseException:
+        discard_staged(services, batch_id)
+        change_batch(services, batch_id, state=FAILED)
+        raise
+    return outcome, problems
+
+
+def _read(services: Services, rows: Rows, plan: Plan) -> tuple[list[Order], list[Problem], Outcome]:
+    with db.reading(services.engine) as connection:
+        meanings = load_meanings(connection, services)
+    orders: list[Order] = []
+    problems: list[Problem] = []
+    outcome = Outcome()
+    for number, read in enumerate(read_orders(rows, plan, meanings)):
+        if number >= MAX_ROWS:
+            raise ImportRefused(f"一次最多导入 {MAX_ROWS} 行，请把文件分成几份")
+        if isinstance(read, Problem):
+            problems.append(replace(read, text=""))
+        elif read.left_out:
+            outcome.left_out += 1
+        else:
+            orders.append(read)
+            outcome.unplaced += read.unplaced
+    return orders, problems, outcome
+
+
+def same_labels(first: Labels, second: Labels) -> bool:
+    """Whether no field that both have differs; what is known of the order itself is no label."""
+    return all(_same_value(name, first[name], second[name]) for name in first.keys() & second.keys() - {ORDER})
+
+
+def _same_value(name: str, one: Any, other: Any) -> bool:
+    return agree(one, other) if isinstance(one, str) and isinstance(other, str) else name == "places" or one == other
+
+
+def _without_repeats(services: Services, orders: Sequence[Order], plan: Plan, outcome: Outcome, problems: list[Problem]) -> list[Order]:
+    """What is new in these orders. Same words with other labels within the file: neither can be right by itself, the later is refused."""
+    first: dict[str, Order] = {}
+    for order in orders:
+        digest = text_digest(services.vault, order.text)
+        earlier = first.setdefault(digest, order)
+        if earlier is order:
             continue
-        unplaced += bool(cells.get("location")) and "places" not in labels
-        good.append(_annotation(mask(cells[TEXT]), labels, path.name, services))
-    table_of_labels = db.annotation_rows
+        if same_labels(earlier.labels, order.labels):
+            outcome.repeated += 1
+        else:
+            problems.append(Problem(order.row, f"与第 {earlier.row} 行文字相同而标签不同，请核对后保留一行"))
+    with db.reading(services.engine) as connection:
+        effective = effective_annotations(connection)
+        frozen = connection.execute(select(test_items.c.text, test_items.c.labels).where(test_items.c.retired_at.is_(None))).fetchall()
+    known = {one.digest: one.labels for one in effective}
+    fresh: list[Order] = []
+    for digest, order in first.items():
+        if digest in known and order.labels.keys() - {ORDER} <= known[digest].keys() and same_labels(known[digest], order.labels):
+            outcome.repeated += 1
+            continue
+        if digest in known and not same_labels(known[digest], order.labels):
+            _note(outcome, order, "文字与已有标注相同而标签不同")
+        fresh.append(order)
+    before = [(services.vault.open(one.text), one.labels) for one in effective]
+    before += [(services.vault.open(row.text), json.loads(row.labels)) for row in frozen]
+    return _without_twins(before, fresh, plan, outcome)
+
+
+def _without_twins(before: Sequence[tuple[str, Labels]], orders: Sequence[Order], plan: Plan, outcome: Outcome) -> list[Order]:
+    """Near-repeats with the same label teach nothing and weigh too much; with another label one of both is probably wrong."""
+    leaders = find_twins([*(text for text, _ in before), *(order.text for order in orders)])
+    kept: list[Order] = []
+    for number, order in enumerate(orders, len(before)):
+        leader = int(leaders[number])
+        if leader == number:
+            kept.append(order)
+            continue
+        labels = before[leader][1] if leader < len(before) else orders[leader - len(before)].labels
+        other = "已有标注" if leader < len(before) else f"第 {orders[leader - len(before)].row} 行"
+        if not same_labels(labels, order.labels):
+            _note(outcome, order, f"与{other}几乎相同而标签不同")
+        elif not plan.keep_twins:
+            outcome.twins += 1
+            continue
+        kept.append(order)
+    return kept
+
+
+def _note(outcome: Outcome, order: Order, sentence: str) -> None:
+    outcome.differing += 1
+    outcome.notes.append((order.row, f"已导入：{sentence}"))
+
+
+def _stage(services: Services, orders: Sequence[Order], batch_id: int, username: str, tell: Tell) -> None:
+    """Small writes, so that nobody's turn waits for them."""
+    source, now, waiting = f"{IMPORT}{batch_id}", services.now(), iter(orders)
+    for number in range(0, len(orders), INSERT_ROWS):
+        tell(0.3 + 0.65 * number / len(orders), f"写入 {number // 10_000} 万行以上，共 {len(orders)} 行" if number >= 10_000 else "写入")
+        rows = [
+            new_annotation(services.vault, order.text, order.labels, author=username, source=source, at=now)
+            for order in islice(waiting, INSERT_ROWS)
+        ]
+        with db.transaction(services.engine, durable=False) as connection:
+            connection.execute(annotation_rows.insert(), rows)
+
+
+def _switch_on(services: Services, orders: Sequence[Order], batch_id: int, outcome: Outcome, problems: list[Problem]) -> None:
+    outcome.imported, outcome.refused = len(orders), len(problems)
+    problems.sort(key=lambda problem: problem.row)
+    told = sorted([*((problem.row, problem.sentence) for problem in problems), *outcome.notes])
     with db.transaction(services.engine) as connection:
-        for start in range(0, len(good), INSERT_ROWS):
-            connection.execute(table_of_labels.insert(), good[start : start + INSERT_ROWS])
-    if unplaced:
-        logger.warning("%d rows: the location is not written in the text, imported without it", unplaced)
-    return len(good), problems
-
-
-def _annotation(text: str, labels: Mapping[str, Any], file_name: str, services: Services) -> Row:
-    return {
-        "text": services.vault.seal(text),
-        "labels": json.dumps(labels, ensure_ascii=False),
-        "author": "import",
-        "source": f"import:{file_name}"[:40],
-        "at": db.iso(services.now()),
-        "weight": 1.0,
-    }
-
-
-def _labels(cells: Mapping[str, str], codes: Mapping[str, str]) -> dict[str, Any]:
-    """Raises ValueError saying what is wrong with the row, without quoting its text."""
-    if not cells[TEXT]:
-        raise ValueError("the text is empty")
-    labels: dict[str, Any] = {}
-    for name in ("category_code", "category"):
-        if cells.get(name) and "category" not in labels:
-            labels["category"] = _category(cells[name], codes)
-    for name, allowed in (("request_type", REQUEST_TYPES), ("urgency", URGENCIES)):
-        if cells.get(name):
-            if cells[name] not in allowed:
-                raise ValueError(f"{name} must be one of {'、'.join(allowed)}, not {cells[name][:20]!r}")
-            labels[name] = cells[name]
-    location = cells.get("location", "")
-    start = mask(cells[TEXT]).find(location) if location else -1
-    if start >= 0:
-        labels["places"] = [[start, start + len(location)]]
-    if not labels:
-        raise ValueError("the location is not written in the text and there is no other label" if location else "no label is given")
-    return labels
-
-
-def _category_names(catalogue: Catalogue) -> dict[str, str]:
-    """Codes and their prefixes, and `一级>二级>三级` cut after any level → the code or prefix meant."""
-    codes: dict[str, str] = {}
-    for category in catalogue.categories.values():
-        for level in (1, 2, 3):
-            code = category.code[: 2 * level]
-            codes[code] = code
-            codes.setdefault(">".join(category.path[:level]), code)
-    return codes
-
-
-def _category(name: str, codes: Mapping[str, str]) -> str:
-    if name.isascii() and name.isdigit():
-        name = name.zfill(len(name) + len(name) % 2)  # spreadsheets drop a leading zero
-    wanted = ">".join(part.strip() for part in re.split(r"[>＞/／]", name))
-    if wanted not in codes:
-        raise ValueError(f"there is no category {name[:40]!r}")
-    return codes[wanted]
+        kept = {"outcome": json.dumps(outcome.as_dict()), "problems": json.dumps(told, ensure_ascii=False), "preview": None}
+        values = {"state": DONE, "updated_at": db.iso(services.now()), **kept}
+        connection.execute(update(import_batches).where(import_batches.c.id == batch_id).values(**values))

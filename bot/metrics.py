@@ -4,7 +4,8 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from sqlalchemy import func, select
 
-from bot.db import StorageError, handovers, inbound_messages, outbox, reading, tickets
+from bot.db import StorageError, reading
+from bot.schema import handovers, inbound_messages, outbox, tickets
 from bot.services import Services
 
 

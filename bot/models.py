@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from bot import db
 from bot.services import Services
+from bot.staff_schema import models
 
 CANDIDATE, PROMOTED, RETIRED = "candidate", "promoted", "retired"
 
@@ -32,10 +33,10 @@ def register_model(services: Services, path: Path, *, trained_at: datetime, metr
     """A fresh archive becomes a candidate; the very first model of an installation is promoted at once."""
     version = path.name.removesuffix(".tar.gz")
     with db.transaction(services.engine) as connection:
-        if connection.execute(select(db.models).where(db.models.c.version == version)).first() is None:
-            first = connection.execute(select(db.models).where(db.models.c.state == PROMOTED)).first() is None
+        if connection.execute(select(models).where(models.c.version == version)).first() is None:
+            first = connection.execute(select(models).where(models.c.state == PROMOTED)).first() is None
             connection.execute(
-                db.models.insert().values(
+                models.insert().values(
                     version=version,
                     state=PROMOTED if first else CANDIDATE,
                     trained_at=db.iso(trained_at),
@@ -49,13 +50,13 @@ def register_model(services: Services, path: Path, *, trained_at: datetime, metr
 def list_models(services: Services) -> list[dict[str, Any]]:
     """Newest first: version, state, trained_at, metrics."""
     with db.reading(services.engine) as connection:
-        rows = connection.execute(select(db.models).order_by(db.models.c.trained_at.desc())).fetchall()
+        rows = connection.execute(select(models).order_by(models.c.trained_at.desc())).fetchall()
     return [{"version": r.version, "state": r.state, "trained_at": r.trained_at, "metrics": json.loads(r.metrics)} for r in rows]
 
 
 def promoted_model(services: Services) -> str | None:
     with db.reading(services.engine) as connection:
-        row = connection.execute(select(db.models.c.version).where(db.models.c.state == PROMOTED)).first()
+        row = connection.execute(select(models.c.version).where(models.c.state == PROMOTED)).first()
     return str(row.version) if row else None
 
 
@@ -64,7 +65,7 @@ def promote_model(services: Services, version: str) -> None:
     if not archive_path(services.settings.models_dir, version).exists():
         raise ModelError(f"no archive for model {version}")
     with db.transaction(services.engine) as connection:
-        row = connection.execute(select(db.models).where(db.models.c.version == version)).first()
+        row = connection.execute(select(models).where(models.c.version == version)).first()
         if row is None:
             raise ModelError(f"model {version} is not registered")
         recall = json.loads(row.metrics).get("emergency_recall")
@@ -77,7 +78,7 @@ def rollback_model(services: Services) -> str:
     """Back to the model that served before; returns its version. Raises ModelError when there is none."""
     with db.transaction(services.engine) as connection:
         row = connection.execute(
-            select(db.models).where(db.models.c.state == RETIRED).order_by(db.models.c.promoted_at.desc()).limit(1)
+            select(models).where(models.c.state == RETIRED).order_by(models.c.promoted_at.desc()).limit(1)
         ).first()
         if row is None or not archive_path(services.settings.models_dir, row.version).exists():
             raise ModelError("there is no earlier model to go back to")
@@ -86,8 +87,8 @@ def rollback_model(services: Services) -> str:
 
 
 def _make_promoted(connection: Connection, version: str, now: datetime) -> None:
-    connection.execute(update(db.models).where(db.models.c.state == PROMOTED).values(state=RETIRED))
-    connection.execute(update(db.models).where(db.models.c.version == version).values(state=PROMOTED, promoted_at=db.iso(now)))
+    connection.execute(update(models).where(models.c.state == PROMOTED).values(state=RETIRED))
+    connection.execute(update(models).where(models.c.version == version).values(state=PROMOTED, promoted_at=db.iso(now)))
 
 
 def models_to_serve(services: Services) -> list[Path]:

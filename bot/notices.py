@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Connection, Row
 
-from bot.db import notices, surveys, ticket_events
+from bot.schema import notices, surveys, ticket_events
 from bot.ticket import RATINGS, StatusEvent
 from bot.vault import Vault
 

@@ -25,7 +25,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from urllib3.exceptions import HTTPError
 
-from bot.db import StorageError, iso, outbox, outbox_attempts, parse_iso, reading, sandbox_deliveries, tickets, transaction
+from bot.db import StorageError, iso, parse_iso, reading, transaction
+from bot.schema import outbox, outbox_attempts, sandbox_deliveries, tickets
 from bot.services import Services, utc_now
 from bot.settings import Settings, SettingsError
 from bot.signing import sign, signing_keys

@@ -73,6 +73,9 @@ class Petition:
     scene: str | None = None
     attachments: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()  # fields a person chose; later readings do not overwrite them
+    title: str = ""  # as a person wrote it; empty = drawn from the words
+    lead: str | None = None  # departments a person chose; None = by the catalogue's route
+    co: tuple[str, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as they are, not copied: this runs several times a turn, and nothing in them is ever changed."""
@@ -89,6 +92,7 @@ def petition_from_dict(data: Mapping[str, Any]) -> Petition:
     for name in ("texts", "reasons", "evidence", "attachments", "fixed"):
         known[name] = tuple(known.get(name, ()))
     known["alternatives"] = tuple((str(code), float(p)) for code, p in known.get("alternatives", ()))
+    known["co"] = tuple(known["co"]) if known.get("co") is not None else None
     return Petition(**known)
 
 
@@ -104,9 +108,12 @@ class Lanes:
 
     def of(self, petition: Petition) -> str:
         """`file` as read, `suggest` other classes to who is there, or let a `person` check. What a person chose is sure."""
-        if "category" in petition.fixed or petition.category_confidence >= self.file:
+        return FILE if "category" in petition.fixed else self.lane(petition.category_confidence)
+
+    def lane(self, confidence: float) -> str:
+        if confidence >= self.file:
             return FILE
-        return SUGGEST if petition.category_confidence >= self.suggest else PERSON
+        return SUGGEST if confidence >= self.suggest else PERSON
 
 
 def apply_reading(petition: Petition, reading: Mapping[str, Any], catalogue: Catalogue) -> Petition:
@@ -362,7 +369,9 @@ def _without_place(description: str, where: str) -> str:
 
 
 def title_of(petition: Petition) -> str:
-    """At most 20 characters of the resident's own words: the clause that carries the most evidence."""
+    """What a person wrote, else at most 20 characters of the resident's own words: the clause that carries the most evidence."""
+    if petition.title:
+        return petition.title
     best, best_score = "", -1.0
     where = str((petition.place or {}).get("text") or "")
     for clause in re.split(r"[，。！？；,!?;\n\s]", _without_place(petition.description, where)):

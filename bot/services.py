@@ -43,7 +43,8 @@ def build_services(settings: Settings, *, now: Callable[[], datetime] = utc_now)
     engine, vault = open_engine(settings), Vault(settings.secret_key)
     catalogue = load_catalogue(DATA_DIR, settings.city)
     gazetteer = load_gazetteer(DATA_DIR, settings.city, catalogue.city)
-    tickets = Tickets(engine, vault, catalogue, now, Lanes(settings.lane_file, settings.lane_suggest))
+    lanes = Lanes(settings.lane_file, settings.lane_suggest)
+    tickets = Tickets(engine, vault, catalogue, now, lanes, frozenset(gazetteer.home_districts()))
     return Services(settings, engine, vault, catalogue, gazetteer, tickets, now)
 
 

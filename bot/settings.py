@@ -108,6 +108,12 @@ def settings_from_environment() -> Settings:
     return load_settings(os.environ, env_file=Path(".env"))
 
 
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment of a process that is to work with these settings."""
+    ours = {PREFIX + field.name.upper(): str(getattr(settings, field.name)) for field in fields(Settings)}
+    return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **ours}
+
+
 def _convert(name: str, text: str) -> object:
     if name in ("port", "rate_limit"):
         try:

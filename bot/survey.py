@@ -16,7 +16,8 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.engine import Row
 
 from bot.assistant import Bubble, PreparedTurn, TurnResult
-from bot.db import inbound_messages, iso, notices, reading, surveys
+from bot.db import iso, reading
+from bot.schema import inbound_messages, notices, surveys
 from bot.services import Services
 from bot.ticket import RATINGS, Ticket, alike
 from bot.tickets import TicketNotFound

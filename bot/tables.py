@@ -9,11 +9,12 @@ import codecs
 import contextlib
 import csv
 import json
+import math
 import os
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from datetime import time as clock_time
@@ -21,16 +22,21 @@ from pathlib import Path
 from typing import Any
 
 from openpyxl import Workbook, load_workbook
-from openpyxl.cell import WriteOnlyCell
+from openpyxl.cell import Cell, WriteOnlyCell
 from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+from openpyxl.styles import PatternFill
 from openpyxl.utils.exceptions import InvalidFileException
+
+from bot.petition import FILE, PERSON, SUGGEST, Lanes
 
 PARSE = "parse"
 FLAT_COLUMNS = (
     "category_code", "category_1", "category_2", "category_3", "category_confidence", "request_type", "request_type_confidence",
-    "urgency", "emergency", "location", "district", "evidence", "appeals", "model",
+    "urgency", "emergency", "location", "district", "evidence", "appeals", "review", "model",
 )  # fmt: skip
 MAX_CELL = 10_000_000
+MAX_XLSX_CELL = 32_767  # what a cell of a workbook holds
+CUT = "……（太长，未写完）"
 MAX_EXACT = 10**15  # a spreadsheet keeps 15 digits of a number: longer ones (order numbers) are written as text
 
 # What openpyxl lets through when a workbook is cut off, overwritten or holds no sheet of cells; broken XML is a SyntaxError.
@@ -49,6 +55,7 @@ class Table:
 
     headings: Mapping[str, str]
     open_rows: Callable[[], Iterator[tuple[int, Row]]]
+    count: int  # of rows
 
     def key(self, name: str) -> str | None:
         """The key of the column called `name`, whatever its case and the spaces around it."""
@@ -70,7 +77,7 @@ def open_table(path: Path) -> Table:
 def _open_csv(path: Path) -> Table:
     encoding = _encoding_of(path)
     with open(path, encoding=encoding, newline="") as file:
-        delimiter = max(",;\t", key=file.readline().count)
+        delimiter = max(",;\t", key=next(filter(str.strip, file), "").count)
 
     def records() -> Iterator[tuple[int, list[Any]]]:
         csv.field_size_limit(MAX_CELL)
@@ -127,7 +134,9 @@ def _table_of(path: Path, records: Callable[[], Iterator[tuple[int, list[Any]]]]
     _, heading = next(everything, (0, None))
     if heading is None:
         raise ValueError(f"{path.name} is empty")
-    width = max((len(record) for _, record in everything), default=0)
+    width = count = 0
+    for _, record in everything:
+        width, count = max(width, len(record)), count + 1
     headings: dict[str, str] = {}
     numbers: dict[str, Iterator[str]] = {}
     for title in [*map(cell_text, heading), *[""] * (width - len(heading))]:
@@ -140,7 +149,7 @@ def _table_of(path: Path, records: Callable[[], Iterator[tuple[int, list[Any]]]]
         for number, record in inside:
             yield number, dict(zip(headings, [*record, *[None] * (len(headings) - len(record))], strict=True))
 
-    return Table(headings, rows)
+    return Table(headings, rows, count)
 
 
 def _numbered(title: str) -> Iterator[str]:
@@ -161,8 +170,12 @@ def _open_jsonl(path: Path) -> Table:
         except UnicodeDecodeError:
             raise ValueError(f"{path.name} is not UTF-8 text") from None
 
-    headings = {key: key for _, row in rows() for key in row if key != PARSE}
-    return Table(headings, rows)
+    headings: dict[str, str] = {}
+    count = 0
+    for _, row in rows():
+        headings.update({key: key for key in row if key != PARSE})
+        count += 1
+    return Table(headings, rows, count)
 
 
 def _json_object(line: str, path: Path, number: int) -> Row:
@@ -181,7 +194,7 @@ _READERS: dict[str, Callable[[Path], Table]] = {".csv": _open_csv, ".xlsx": _ope
 # -- writing --------------------------------------------------------------------------------------------------------------
 
 
-def flat_columns(parse: Mapping[str, Any] | None) -> Row:
+def flat_columns(parse: Mapping[str, Any] | None, lanes: Lanes) -> Row:
     """The parse as cells; all None without a parse."""
     if parse is None:
         return dict.fromkeys(FLAT_COLUMNS)
@@ -190,9 +203,21 @@ def flat_columns(parse: Mapping[str, Any] | None) -> Row:
     cells = (
         best["code"], *best["path"], best["confidence"], parse["request_type"]["name"], parse["request_type"]["confidence"],
         parse["urgency"]["level"], parse["urgency"]["emergency"], place.get("text"), place.get("district"),
-        "；".join(span["text"] for span in parse["evidence"]), len(parse["parts"]), parse["model"],
+        "；".join(span["text"] for span in parse["evidence"]), len(parse["parts"]), _review(parse, lanes), parse["model"],
     )  # fmt: skip
     return dict(zip(FLAT_COLUMNS, cells, strict=True))
+
+
+REVIEW = {FILE: "", SUGGEST: "建议核对", PERSON: "必须核对"}
+FILLS = {"建议核对": "FFF6CF", "必须核对": "FDE2DF"}
+
+
+def _review(parse: Mapping[str, Any], lanes: Lanes) -> str:
+    """Whether a person should look at the row, in words, by the confidence of the first level, as everywhere."""
+    first = parse["categories"][0]["code"][:2]
+    return REVIEW[lanes.lane(sum(item["confidence"] for item in parse["categories"] if item["code"][:2] == first))]
+
+
 Write = Callable[[Row, Mapping[str, Any] | None], None]
 
 
@@ -210,7 +235,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _write_jsonl(path: Path, _table: Table) -> Iterator[Write]:
+def _write_jsonl(path: Path, _table: Table, _lanes: Lanes) -> Iterator[Write]:
     with open(path, "w", encoding="utf-8", errors="replace") as file:
 
         def write(row: Row, parse: Mapping[str, Any] | None) -> None:
@@ -220,28 +245,30 @@ def _write_jsonl(path: Path, _table: Table) -> Iterator[Write]:
 
 
 @contextlib.contextmanager
-def _write_csv(path: Path, table: Table) -> Iterator[Write]:
+def _write_csv(path: Path, table: Table, lanes: Lanes) -> Iterator[Write]:
     # With a byte order mark, because without one Excel takes Chinese for another encoding.
     with open(path, "w", encoding="utf-8-sig", errors="replace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([_harmless(heading) for heading in _all_headings(table)])
 
         def write(row: Row, parse: Mapping[str, Any] | None) -> None:
-            cells = [*(row.get(key) for key in table.headings), *flat_columns(parse).values()]
+            cells = [*(row.get(key) for key in table.headings), *flat_columns(parse, lanes).values()]
             writer.writerow([_harmless(cell_text(cell)) for cell in cells])
 
         yield write
 
 
 @contextlib.contextmanager
-def _write_xlsx(path: Path, table: Table) -> Iterator[Write]:
+def _write_xlsx(path: Path, table: Table, lanes: Lanes) -> Iterator[Write]:
     book = Workbook(write_only=True)
     sheet = book.create_sheet()
+    sheet.freeze_panes = "A2"
     sheet.append([_xlsx_cell(sheet, heading) for heading in _all_headings(table)])
 
     def write(row: Row, parse: Mapping[str, Any] | None) -> None:
-        cells = [*(row.get(key) for key in table.headings), *flat_columns(parse).values()]
-        sheet.append([_xlsx_cell(sheet, cell) for cell in cells])
+        ours = flat_columns(parse, lanes)
+        cells = [_xlsx_cell(sheet, cell) for cell in (*(row.get(key) for key in table.headings), *ours.values())]
+        sheet.append(_filled(sheet, cells, FILLS[ours["review"]]) if ours["review"] else cells)
 
     try:
         yield write
@@ -249,7 +276,7 @@ def _write_xlsx(path: Path, table: Table) -> Iterator[Write]:
         book.save(path)
 
 
-WRITERS: dict[str, Callable[[Path, Table], contextlib.AbstractContextManager[Write]]] = {
+WRITERS: dict[str, Callable[[Path, Table, Lanes], contextlib.AbstractContextManager[Write]]] = {
     ".jsonl": _write_jsonl,
     ".csv": _write_csv,
     ".xlsx": _write_xlsx,
@@ -268,14 +295,26 @@ def _harmless(cell: str) -> str:
 
 
 def _xlsx_cell(sheet: Any, value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # a workbook has no number for it, and would hold nothing
     if value is None or isinstance(value, (bool, float, date, clock_time)) or isinstance(value, int) and abs(value) < MAX_EXACT:
         return value
     text = ILLEGAL_CHARACTERS_RE.sub("", encodable(cell_text(value)))
+    if len(text) > MAX_XLSX_CELL:
+        text = text[: MAX_XLSX_CELL - len(CUT)] + CUT
     if not text.startswith(("=", "+", "-", "@")):
         return text
     cell = WriteOnlyCell(sheet, text)
     cell.data_type, cell.quotePrefix = "s", True  # text, and it stays text when somebody edits the cell
     return cell
+
+
+def _filled(sheet: Any, cells: Sequence[Any], colour: str) -> list[Any]:
+    """The whole row in one colour, so that it is seen while scrolling."""
+    filled = [cell if isinstance(cell, Cell) else WriteOnlyCell(sheet, cell) for cell in cells]
+    for cell in filled:
+        cell.fill = PatternFill("solid", start_color=colour)
+    return filled
 
 
 def cell_text(value: Any) -> str:

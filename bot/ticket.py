@@ -1,6 +1,7 @@
 """A filed ticket: its states, what dispatch gets of it, what the outside sees of it, when two are alike. Pure."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from bot.catalogue import Catalogue
 from bot.db import iso
 from bot.gazetteer import PLACE_FIELDS
-from bot.petition import Lanes, Petition, mask, matter_of
+from bot.petition import Lanes, Petition, mask, matter_of, title_of
 
 CHINA = timezone(timedelta(hours=8))
 
@@ -36,6 +37,7 @@ EVENT_LABELS = {
     "rated": "满意度评价",
     "feedback": "没办好的地方",
     "merged": "同类诉求",
+    "separated": "不再并为同类",
 }
 
 
@@ -57,6 +59,10 @@ class Ticket:
     status_department: str | None
     service_request_id: str | None
     conversation_id: str | None
+    district: str | None  # whose staff may read it; None = the whole city's
+    confidential: bool
+    position: int  # its number as an integer, growing with time
+    search_revision: int
 
     @property
     def state_label(self) -> str:
@@ -133,13 +139,51 @@ def payload_fields(ticket: Ticket, catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
+def departments_of(petition: Petition, catalogue: Catalogue) -> tuple[str, tuple[str, ...]]:
+    """(lead, co) by name: as a person chose, else by the catalogue's route with the district of the place."""
+    lead_role, co_roles, local = catalogue.route(
+        petition.category,
+        matter_of(petition, catalogue),
+        kind=petition.kind,
+        emergency_kind=petition.emergency_kind if petition.emergency else None,
+    )
+    lead = petition.lead or catalogue.department(lead_role)
+    if petition.co is not None:
+        return lead, tuple(name for name in dict.fromkeys(petition.co) if name != lead)
+    district = (petition.place or {}).get("district") if local else None
+    names = [*(catalogue.department(role) for role in co_roles), *([str(district)] if district else [])]
+    return lead, tuple(name for name in dict.fromkeys(names) if name != lead)
+
+
+def is_confidential(petition: Petition, catalogue: Catalogue) -> bool:
+    """Whether only staff cleared for it may read the ticket: the appellant asked for it, or the matter demands it."""
+    matter = matter_of(petition, catalogue)
+    return petition.confidential or bool(matter and matter.restricted)
+
+
 def place_key(petition: Petition) -> str | None:
     """Category and place in one key, only where the place is precise enough that equal keys mean the same trouble."""
+    return place_keys(petition, [petition.category[:2]])[0] if has_spot(petition) else None
+
+
+def has_spot(petition: Petition) -> bool:
+    place = petition.place or {}
+    return bool(place.get("road") or place.get("poi") or place.get("community"))
+
+
+def place_keys(petition: Petition, levels: Iterable[str]) -> list[str]:
+    """The keys that tickets of these first levels have at the same place."""
     place = petition.place or {}
     spot = "".join(str(place.get(part) or "") for part in ("district", "road", "community", "poi"))
-    if not (place.get("road") or place.get("poi") or place.get("community")):
-        return None
-    return f"{petition.category[:2]}|{spot}"[:200]
+    return [f"{level}|{spot}"[:200] for level in levels]
+
+
+def same_matter(petition: Petition, category_code: str, title: str, catalogue: Catalogue) -> bool:
+    """Whether a ticket of the same place is about the same: read as the same leaf, or told in the same words."""
+    if category_code == petition.category or alike(title_of(petition), title):
+        return True
+    matter = matter_of(petition, catalogue)
+    return matter is not None and matter == catalogue.find_matter(title)
 
 
 def alike(first: str, second: str) -> bool:

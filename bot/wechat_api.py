@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import select
 
-from bot.db import StorageError, iso, reading, transaction, wechat_accounts
+from bot.db import StorageError, iso, reading, transaction
+from bot.schema import wechat_accounts
 from bot.services import Services
 from bot.wechat_http import BUSY, PlatformHttp, WeChatError, code_of
 from bot.wechat_text import MAX_TEXT_BYTES, clean, split_text

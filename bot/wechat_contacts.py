@@ -13,7 +13,8 @@ from sqlalchemy import bindparam, delete, select, text, update
 from sqlalchemy.engine import Connection
 
 from bot.conversation import InboundMessage
-from bot.db import conversations, inbound_messages, iso, transaction, wechat_contacts, wechat_media, wechat_subscriptions
+from bot.db import iso, transaction
+from bot.schema import conversations, inbound_messages, wechat_contacts, wechat_media, wechat_subscriptions
 from bot.services import Services
 from bot.wechat import Notification
 from bot.wechat_notify import note_result

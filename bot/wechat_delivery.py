@@ -16,9 +16,10 @@ from sqlalchemy import and_, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
 from bot.conversation import InboundMessage, Receipt, Reply, reply_from_dict
-from bot.db import conversations as conversation_table
-from bot.db import inbound_messages, iso, notices, reading, transaction, wechat_contacts
+from bot.db import iso, reading, transaction
 from bot.notices import beside_choices, head_of
+from bot.schema import conversations as conversation_table
+from bot.schema import inbound_messages, notices, wechat_contacts
 from bot.services import Services
 from bot.survey import menu_items
 from bot.wechat_api import UNREACHABLE, SendResult, WeChatClient

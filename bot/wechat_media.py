@@ -17,8 +17,9 @@ from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
 from bot.conversation import MAX_TEXT, InboundMessage, message_from_dict
-from bot.db import attachments, iso, notices, parse_iso, reading, transaction, wechat_media
+from bot.db import iso, parse_iso, reading, transaction
 from bot.pictures import MAX_PICTURE_BYTES, BadPicture, clean_picture, write_file
+from bot.schema import attachments, notices, wechat_media
 from bot.services import Services
 from bot.wechat import Media
 from bot.wechat_api import WeChatClient

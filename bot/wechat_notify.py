@@ -17,8 +17,9 @@ from sqlalchemy import and_, delete, or_, select, text, true, update
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.sql import ColumnElement, Select
 
-from bot.db import conversations, iso, notices, parse_iso, reading, transaction, wechat_contacts, wechat_notifications, wechat_subscriptions
+from bot.db import iso, parse_iso, reading, transaction
 from bot.petition import matter_of
+from bot.schema import conversations, notices, wechat_contacts, wechat_notifications, wechat_subscriptions
 from bot.services import Services
 from bot.settings import PREFIX, SettingsError
 from bot.ticket import CHINA, STATES, Ticket

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 
 from sqlalchemy import select, text
 
-from bot.db import reading, transaction, wechat_accounts
+from bot.db import reading, transaction
+from bot.schema import wechat_accounts
 from bot.services import Services
 from bot.wechat_api import WeChatClient
 

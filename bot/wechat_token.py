@@ -15,7 +15,8 @@ from typing import TypeGuard
 from sqlalchemy import bindparam, or_, select, text, update
 from sqlalchemy.engine import Row
 
-from bot.db import iso, reading, transaction, wechat_accounts
+from bot.db import iso, reading, transaction
+from bot.schema import wechat_accounts
 from bot.services import Services
 from bot.vault import VaultError
 

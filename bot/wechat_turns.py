@@ -16,9 +16,10 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from bot.conversation import Conversations, InboundMessage, Receipt, Reply
-from bot.db import conversations as conversation_table
-from bot.db import inbound_messages, iso, parse_iso, reading
+from bot.db import iso, parse_iso, reading
 from bot.ordered_pool import OrderedPool
+from bot.schema import conversations as conversation_table
+from bot.schema import inbound_messages
 from bot.services import Services
 from bot.survey import MENU_PREFIX
 from bot.wechat import Incoming

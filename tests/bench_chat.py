@@ -23,7 +23,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from bot import db
+from bot import db, schema
 from bot.models import models_to_serve
 from bot.services import Services, build_services
 from bot.settings import load_settings
@@ -210,7 +210,7 @@ def filed_tickets(directory: Path) -> set[str]:
     services: Services = build_services(load_settings({"MINSHENG_VAR_DIR": str(directory / "var")}))
     try:
         with db.reading(services.engine) as connection:
-            return set(connection.execute(select(db.tickets.c.number)).scalars())
+            return set(connection.execute(select(schema.tickets.c.number)).scalars())
     finally:
         services.engine.dispose()
 

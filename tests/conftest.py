@@ -2,6 +2,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -60,3 +64,28 @@ def assistant(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedAssistant:
     settings = load_settings({"MINSHENG_VAR_DIR": str(tmp_path_factory.mktemp("assistant"))})
     db.migrate(settings)
     return EmbeddedAssistant(models_to_serve(build_services(settings))[0])
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL cluster of our own, thrown away afterwards."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    as_owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if not found:
+        pytest.skip("PostgreSQL is not installed")
+    home = Path(tempfile.mkdtemp(prefix="minsheng-pg-", dir="/tmp"))
+    if as_owner:
+        shutil.chown(home, "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    binaries, options = found[-1].parent, f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": home}
+    subprocess.run([*as_owner, binaries / "initdb", "-D", home / "data", "-U", "tester", "-A", "trust"], **quiet)  # type: ignore[call-overload]
+    control = [*as_owner, binaries / "pg_ctl", "-D", home / "data", "-w", "-l", home / "log"]
+    subprocess.run([*control, "-o", options, "start"], **quiet)  # type: ignore[call-overload]
+    try:
+        yield f"postgresql+psycopg2://tester@127.0.0.1:{port}/postgres"
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
+        shutil.rmtree(home, ignore_errors=True)

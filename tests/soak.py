@@ -25,7 +25,8 @@ from urllib.parse import urlencode
 from sqlalchemy import func, select, text
 
 from bot.conversation import APOLOGY_STORAGE
-from bot.db import inbound_messages, outbox, reading, tickets
+from bot.db import reading
+from bot.schema import inbound_messages, outbox, tickets
 from bot.services import Services, build_services
 from bot.settings import load_settings
 from tests.dispatch_server import DROP_AFTER_RECORDING, DROP_BEFORE_RECORDING, ERROR_500, Behaviour, DispatchServer, hang

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,15 +26,16 @@ if __name__ == "__main__":
 from bot.assistant import Bubble, Button, PreparedTurn, Turn, TurnResult
 from bot.catalogue import Catalogue, load_catalogue
 from bot.conversation import Conversations
-from bot.db import metadata, open_engine
+from bot.db import open_engine
 from bot.gazetteer import Gazetteer, load_gazetteer
 from bot.petition import Lanes, Petition
+from bot.schema import metadata
 from bot.services import DATA_DIR, Services, utc_now
 from bot.settings import load_settings
 from bot.ticket import summary_of
 from bot.tickets import Tickets
 from bot.vault import Vault
-from bot.web import STATIC, TEMPLATES, chat, errors, login, my, tracking, web_config
+from bot.web import STATIC, TEMPLATES, chat, errors, my, tracking, web_config, wechat_login
 from bot.wechat_api import WeChatClient
 from bot.wechat_media import MediaKeeper
 from bot.wechat_pages import WeChatPages
@@ -103,13 +105,14 @@ def road_petition(**changes: Any) -> Petition:
     return Petition(**{**given, **changes})
 
 
-def stub_services(directory: Path, **settings: str) -> Services:
+def stub_services(directory: Path, *, now: Callable[[], datetime] = utc_now, **settings: str) -> Services:
     """A fresh database in `directory`; the city's data, which nobody changes, is read once for all tests."""
     chosen = load_settings({"MINSHENG_VAR_DIR": str(directory), **settings})
     engine, vault, (catalogue, gazetteer) = open_engine(chosen), Vault(chosen.secret_key), _city(chosen.city)
     metadata.create_all(engine)
-    tickets = Tickets(engine, vault, catalogue, utc_now, Lanes(chosen.lane_file, chosen.lane_suggest))
-    return Services(chosen, engine, vault, catalogue, gazetteer, tickets, utc_now)
+    lanes = Lanes(chosen.lane_file, chosen.lane_suggest)
+    tickets = Tickets(engine, vault, catalogue, now, lanes, frozenset(gazetteer.home_districts()))
+    return Services(chosen, engine, vault, catalogue, gazetteer, tickets, now)
 
 
 @functools.cache
@@ -127,8 +130,8 @@ def create_stub_app(services: Services, *, limiter_check: Callable[[str], bool] 
     conversations = Conversations(services, EchoAssistant(services))
     pages = chat.create_blueprint(services, conversations, limiter_check=limiter_check, wechat=wechat, media=media)
     csrf.exempt(pages)
-    signed_in = login.WebLogin(services, wechat, limiter_check)
-    for blueprint in (pages, login.create_blueprint(signed_in), my.create_blueprint(services, signed_in), tracking.create_blueprint(services, signed_in)):
+    signed_in = wechat_login.WebLogin(services, wechat, limiter_check)
+    for blueprint in (pages, wechat_login.create_blueprint(signed_in), my.create_blueprint(services, signed_in), tracking.create_blueprint(services, signed_in)):
         app.register_blueprint(blueprint)
     errors.register_error_handlers(app)
     return app

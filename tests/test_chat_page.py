@@ -18,7 +18,7 @@ from stub_app import SAID, create_stub_app, road_petition, serving, stub_service
 from werkzeug.test import TestResponse
 
 from bot.conversation import APOLOGY_STORAGE, TOO_FAST
-from bot.db import attachments, inbound_messages
+from bot.schema import attachments, inbound_messages
 from bot.services import Services
 from bot.ticket import StatusEvent, Ticket
 from bot.web.chat import BadPicture, clean_picture

@@ -25,9 +25,10 @@ from sqlalchemy import func, select
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
-from bot.db import iso, metadata, sandbox_deliveries, webhooks_seen
+from bot.db import iso
 from bot.outbox import Relay, build_transport
 from bot.petition import Petition
+from bot.schema import metadata, sandbox_deliveries, webhooks_seen
 from bot.services import Services, build_services
 from bot.settings import load_settings
 from bot.signing import sign

@@ -24,7 +24,7 @@ import requests
 from sqlalchemy import event
 from standardwebhooks.webhooks import Webhook
 
-from bot import db
+from bot import db, schema
 from bot.conversation import APOLOGY_STORAGE, Conversations, InboundMessage, Reply
 from bot.embedded import EmbeddedAssistant
 from bot.services import Services, build_services, install_services
@@ -234,7 +234,7 @@ def live_services(tmp_path: Path) -> Iterator[Services]:
 
 def count_rows(services: Services) -> tuple[int, ...]:
     with db.reading(services.engine) as connection:
-        tables = (db.tickets, db.ticket_events, db.outbox, db.ticket_days)
+        tables = (schema.tickets, schema.ticket_events, schema.outbox, schema.ticket_days)
         return tuple(len(connection.execute(table.select()).fetchall()) for table in tables)
 
 

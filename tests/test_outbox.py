@@ -2,13 +2,9 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +19,7 @@ from sqlalchemy import create_engine, select, update
 from sqlalchemy.engine import Row
 from standardwebhooks.webhooks import Webhook
 
-from bot.db import iso, metadata, outbox, outbox_attempts, sandbox_deliveries, transaction
+from bot.db import iso, transaction
 from bot.outbox import (
     LEASE,
     MAX_AGE,
@@ -39,6 +35,7 @@ from bot.outbox import (
     open311_form,
 )
 from bot.petition import Petition
+from bot.schema import metadata, outbox, outbox_attempts, sandbox_deliveries
 from bot.services import Services, build_services, utc_now
 from bot.settings import PROJECT_ROOT, SettingsError, load_settings
 from bot.signing import SignatureError, sign, signing_keys, verify
@@ -79,31 +76,6 @@ def dispatch() -> Iterator[DispatchServer]:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A PostgreSQL cluster of our own, thrown away afterwards."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    as_owner = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if not found:
-        pytest.skip("PostgreSQL is not installed")
-    home = Path(tempfile.mkdtemp(prefix="minsheng-pg-", dir="/tmp"))
-    if as_owner:
-        shutil.chown(home, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    binaries, options = found[-1].parent, f"-p {port} -k {home} -c listen_addresses=127.0.0.1 -c fsync=off"
-    quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": home}
-    subprocess.run([*as_owner, binaries / "initdb", "-D", home / "data", "-U", "tester", "-A", "trust"], **quiet)  # type: ignore[call-overload]
-    control = [*as_owner, binaries / "pg_ctl", "-D", home / "data", "-w", "-l", home / "log"]
-    subprocess.run([*control, "-o", options, "start"], **quiet)  # type: ignore[call-overload]
-    try:
-        yield f"postgresql+psycopg2://tester@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def build(var: Path, dispatch: DispatchServer | None, now: Callable[[], datetime], **settings: str) -> Services:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from bot.db import conversations, outbox, surveys
+from bot.schema import conversations, outbox, surveys
 from bot.survey import FOREIGN, MENU_PREFIX
 from bot.ticket import RATINGS, Ticket
 from tests.wechat_channel import ACCOUNT, ScriptedAssistant, wait_until

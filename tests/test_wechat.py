@@ -15,8 +15,9 @@ from sqlalchemy import update
 from bot import wechat_http
 from bot.assistant import Bubble
 from bot.conversation import APOLOGY_FAILURE, TOO_FAST, InboundMessage, Reply
-from bot.db import conversations as conversation_table
-from bot.db import inbound_messages, iso, transaction, wechat_contacts
+from bot.db import iso, transaction
+from bot.schema import conversations as conversation_table
+from bot.schema import inbound_messages, wechat_contacts
 from bot.services import utc_now
 from bot.settings import Settings, SettingsError
 from bot.web.wechat import NO_MEDIA

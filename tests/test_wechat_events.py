@@ -18,20 +18,10 @@ from PIL import Image
 from sqlalchemy import update
 
 from bot.conversation import InboundMessage
-from bot.db import (
-    attachments,
-    inbound_messages,
-    iso,
-    metadata,
-    migrate,
-    open_engine,
-    transaction,
-    wechat_contacts,
-    wechat_media,
-    wechat_subscriptions,
-)
-from bot.db import conversations as conversation_table
+from bot.db import iso, migrate, open_engine, transaction
 from bot.pictures import PICTURE_SIDE
+from bot.schema import attachments, inbound_messages, metadata, wechat_contacts, wechat_media, wechat_subscriptions
+from bot.schema import conversations as conversation_table
 from bot.settings import load_settings
 from bot.wechat_media import BadVideo, clean_video
 from bot.wechat_turns import ASK_TO_TYPE

@@ -16,7 +16,8 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 from sqlalchemy import select
 
-from bot.db import inbound_messages, reading, wechat_accounts
+from bot.db import reading
+from bot.schema import inbound_messages, wechat_accounts
 from bot.wechat_pages import WeChatPages, signature_of
 from tests.wechat_channel import MakeChannel
 from tests.wechat_sim.platform import SECRET, WeChatPlatform

@@ -13,8 +13,8 @@ import pytest
 import requests
 from playwright.sync_api import BrowserContext, expect
 
-from bot.web.login import NOT_BEGUN, SNAPSHOT, SPENT, UNREACHABLE
 from bot.web.tracking import FOREIGN, LOG_IN_FIRST
+from bot.web.wechat_login import NOT_BEGUN, SNAPSHOT, SPENT, UNREACHABLE
 from tests.wechat_sim.platform import SECRET
 from tests.wechat_sim.web import USER_AGENT
 from tests.wechat_world import LOGIN_CALL, OWN, Phone, World
@@ -162,7 +162,7 @@ def test_login_of_somebody_else_cannot_be_slipped_in(world: World) -> None:
 def test_login_begun_long_ago_is_begun_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     phone = world.phone()
     query = begun(phone)
-    monkeypatch.setattr("bot.web.login._BEGUN_FOR", timedelta(0))
+    monkeypatch.setattr("bot.web.wechat_login._BEGUN_FOR", timedelta(0))
     assert sentence(come_back(phone, **query)) == NOT_BEGUN
 
 

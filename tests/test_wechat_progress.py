@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import update
 
 from bot import wechat_http, wechat_notify
-from bot.db import iso, notices, transaction, wechat_notifications, wechat_subscriptions
+from bot.db import iso, transaction
+from bot.schema import notices, wechat_notifications, wechat_subscriptions
 from bot.services import utc_now
 from bot.settings import SettingsError
 from bot.wechat_notify import fit, parse_template

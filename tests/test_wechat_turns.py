@@ -12,8 +12,9 @@ from sqlalchemy import update
 
 from bot.background import pushing
 from bot.conversation import InboundMessage
-from bot.db import inbound_messages, iso, transaction, wechat_accounts
+from bot.db import iso, transaction
 from bot.ordered_pool import OrderedPool
+from bot.schema import inbound_messages, wechat_accounts
 from bot.web import wechat as wechat_view
 from bot.web.wechat import STILL_WORKING
 from bot.wechat_http import WeChatError

@@ -15,7 +15,8 @@ from sqlalchemy import select
 
 from bot.assistant import AssistantError, Bubble, Button, Done, PreparedTurn, Turn, TurnResult
 from bot.conversation import Conversations
-from bot.db import inbound_messages, metadata, notices, open_engine, reading
+from bot.db import open_engine, reading
+from bot.schema import inbound_messages, metadata, notices
 from bot.services import Services, build_services, utc_now
 from bot.settings import Settings
 from bot.vault import Vault

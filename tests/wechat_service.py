@@ -18,8 +18,9 @@ from werkzeug.serving import make_server
 
 from bot import background
 from bot.assistant import Assistant
-from bot.db import iso, notices, reading, transaction, wechat_contacts
+from bot.db import iso, reading, transaction
 from bot.petition import Petition
+from bot.schema import notices, wechat_contacts
 from bot.services import Services, current_services, utc_now
 from bot.settings import load_settings
 from bot.signing import sign

@@ -25,7 +25,8 @@ from statistics import median
 
 from sqlalchemy import func, select
 
-from bot.db import inbound_messages, reading
+from bot.db import reading
+from bot.schema import inbound_messages
 from bot.services import Services, build_services
 from bot.settings import load_settings
 from tests.servers import Process, clean_environment, free_port, settings_as_variables

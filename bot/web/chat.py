@@ -21,11 +21,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, HistoryItem, InboundMessage
-from bot.db import StorageError, attachments, iso, parse_iso, reading, transaction
+from bot.db import StorageError, iso, parse_iso, reading, transaction
 from bot.pictures import MAX_PICTURE_BYTES, BadPicture, clean_picture, write_file
+from bot.schema import attachments
 from bot.services import Services
 from bot.web import add_page_headers, policy_with_scripts_of
-from bot.web.login import inside_wechat
+from bot.web.wechat_login import inside_wechat
 from bot.wechat import Media
 from bot.wechat_http import WeChatError
 from bot.wechat_media import MediaKeeper

@@ -68,10 +68,13 @@ def _unexpected(error: Exception) -> Response:
     return _answer(500, SENTENCES[500])
 
 
+def wants_json() -> bool:
+    """Whether a program asks, or a page's script."""
+    return request.path.startswith(JSON_PATHS) or request.is_json or request.accept_mimetypes.best == "application/json"
+
+
 def _answer(code: int, sentence: str) -> Response:
-    if request.path.startswith(JSON_PATHS):
-        response = jsonify(error=sentence)
-    else:
-        response = make_response(render_template("error.html", code=code, sentence=sentence))
+    page = None if wants_json() else render_template("error.html", code=code, sentence=sentence)
+    response = jsonify(error=sentence) if page is None else make_response(page)
     response.status_code = code
     return add_page_headers(response)

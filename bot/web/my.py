@@ -10,8 +10,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from bot.services import Services
 from bot.ticket import FINAL_STATES, Ticket
 from bot.web import china_time, guard_secret
-from bot.web.login import FRESH, WebLogin
 from bot.web.tracking import EXPLAINED, title_of
+from bot.web.wechat_login import FRESH, WebLogin
 
 MOST = 50
 

@@ -20,7 +20,8 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 from sqlalchemy.engine import Row
 
-from bot.db import StorageError, iso, parse_iso, reading, sandbox_deliveries, tickets
+from bot.db import StorageError, iso, parse_iso, reading
+from bot.schema import sandbox_deliveries, tickets
 from bot.services import Services
 from bot.signing import sign
 from bot.ticket import CHINA, EVENT_LABELS, STATES

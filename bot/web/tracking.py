@@ -19,7 +19,7 @@ from bot.services import Services
 from bot.ticket import FINAL_STATES, Ticket, TimelineEntry
 from bot.tickets import TicketClosed, TicketNotFound
 from bot.web import china_time, guard_secret
-from bot.web.login import ACTING, FRESH, WebLogin
+from bot.web.wechat_login import ACTING, FRESH, WebLogin
 
 STEPS = (("filed", "已登记"), ("accepted", "已签收"), ("in_progress", "办理中"), ("replied", "已答复"), ("closed", "已办结"))
 POSITION = {"filed": 0, "returned": 0, "accepted": 1, "in_progress": 2, "extended": 2, "replied": 3, "closed": 4}

@@ -20,7 +20,8 @@ from sqlalchemy import select
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from bot.conversation import TOO_FAST, InboundMessage
-from bot.db import inbound_messages, reading
+from bot.db import reading
+from bot.schema import inbound_messages
 from bot.services import Services
 from bot.wechat import MAX_BODY, SUCCESS, Incoming, WeChatCodec
 from bot.wechat_http import WeChatError

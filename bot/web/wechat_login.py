@@ -98,7 +98,7 @@ def _refused(status: int, sentence: str, path: str | None) -> Response:
 
 
 def create_blueprint(login: WebLogin) -> Blueprint:
-    blueprint = Blueprint("login", __name__)
+    blueprint = Blueprint("wechat_login", __name__)
     blueprint.add_url_rule(LOGIN_PATH, "finish", login.finish)
     blueprint.after_request(guard_secret)
     return blueprint

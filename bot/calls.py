@@ -1,0 +1,401 @@
+"""The life of a call: opened by its first turn, filled in while people talk, filed as tickets or dropped. Writes calls and turns.
+
+What a person set in the form is kept here and is never touched by later readings; what the model suggests is not kept, it is read
+again from the turns (bot/call_reading.py). Turns, numbers and forms are sealed at rest.
+"""
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import bindparam, func, select, text, update
+from sqlalchemy.engine import Connection, Row
+
+from bot.db import iso, reading, transaction
+from bot.petition import Petition, petition_from_dict
+from bot.services import Services
+from bot.staff_schema import call_turns, calls, corrections
+from bot.ticket import Ticket
+
+OPEN, FILED, DROPPED = "open", "filed", "dropped"
+MOST_TURNS, MOST_FORMS, MOST_LISTED = 2000, 4, 100
+# How a form is to be filed: beside an open ticket of the same trouble, as its own, or as an addition to that ticket.
+JOIN, ALONE, MERGE = "join", "alone", "merge"
+
+# Statements of every turn, built once: building an expression costs as much as running it.
+_OPEN_CALL = text(
+    "INSERT INTO call (id, state, username, origin, form, version, ticket_numbers, created_at, updated_at) "
+    "VALUES (:id, 'open', NULL, :origin, :form, 0, '', :now, :now) ON CONFLICT DO NOTHING"
+)
+_BY_ID = select(calls).where(calls.c.id == bindparam("id"))
+_LOCKED = _BY_ID.with_for_update()
+_VERSION = select(calls.c.version).where(calls.c.id == bindparam("id"))
+_NEW_TURN = call_turns.insert()
+_REVISE = (
+    update(call_turns)
+    .where(call_turns.c.call_id == bindparam("id"), call_turns.c.turn_id == bindparam("turn"))
+    .values(text=bindparam("said"))
+)
+_TURNS = select(call_turns).where(call_turns.c.call_id == bindparam("id")).order_by(call_turns.c.at, call_turns.c.position)
+
+
+class CallNotFound(LookupError):
+    """No call has this id."""
+
+
+class CallClosed(ValueError):
+    """The call was filed or dropped; the text is what the agent reads."""
+
+
+@dataclass(frozen=True)
+class NewTurn:
+    """A turn as it arrives. `at` orders late ones; a turn without it stands behind everything that is known."""
+
+    speaker: str
+    text: str
+    turn_id: str | None = None
+    at: str | None = None
+
+
+@dataclass(frozen=True)
+class CallTurn:
+    position: int
+    turn_id: str
+    speaker: str
+    text: str
+    at: str
+
+
+@dataclass(frozen=True)
+class PhoneCall:
+    """`form`: {"appeals": how many a person said there are, "forms": [{"set": …, "relation": …}, …], "filed": […]}."""
+
+    id: str
+    state: str
+    username: str | None
+    origin: str
+    caller: str | None
+    form: Mapping[str, Any]
+    version: int
+    ticket_numbers: tuple[str, ...]
+    created_at: str
+    updated_at: str
+    ended_at: str | None
+    turns: tuple[CallTurn, ...]
+
+    def set_by_person(self, number: int) -> Mapping[str, Any]:
+        """Field → value of one form."""
+        return dict(self._form(number).get("set", {}))
+
+    def relation(self, number: int) -> Mapping[str, Any]:
+        return dict(self._form(number).get("relation") or {})
+
+    def _form(self, number: int) -> Mapping[str, Any]:
+        forms = self.form.get("forms", ())
+        return forms[number] if number < len(forms) else {}
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a person changed of what the model had read; `evidence` are the words the old value came from."""
+
+    field: str
+    old: Any
+    new: Any
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Filing:
+    """One form, ready to become a ticket. `note` is what an existing ticket gets where the form is merged into it."""
+
+    petition: Petition
+    relation: Mapping[str, Any]
+    note: str
+    corrections: tuple[Correction, ...] = ()
+
+
+@dataclass(frozen=True)
+class Calls:
+    services: Services
+
+    # -- turns ----------------------------------------------------------------------------------------------------
+
+    def take_turns(
+        self,
+        call_id: str,
+        turns: Sequence[NewTurn],
+        *,
+        origin: str = "live",
+        caller: str | None = None,
+        username: str | None = None,
+        ended: bool = False,
+    ) -> PhoneCall:
+        """Add what was said; the first delivery opens the call. Raises CallClosed when it has no room, StorageError.
+
+        A repeated `turn_id` is one turn, and its words are the ones that came last: recognisers revise what they heard.
+        """
+        with transaction(self.services.engine) as connection:
+            now = iso(self.services.now())
+            connection.execute(_OPEN_CALL, {"id": call_id, "origin": origin, "form": self._seal({}), "now": now})
+            row = connection.execute(_LOCKED, {"id": call_id}).one()
+            changed = self._add_turns(connection, call_id, turns, now)
+            values: dict[str, Any] = {}
+            if caller and not row.caller:
+                values.update(caller=self._seal(caller), person_key=self.services.vault.person_key(caller))
+            if username and not row.username:
+                values["username"] = username
+            if ended and not row.ended_at:
+                values["ended_at"] = now
+            if changed or values:
+                self._touch(connection, call_id, **values)
+            return self._load(connection, call_id)
+
+    def open(self, turns: Sequence[NewTurn], *, username: str, origin: str) -> PhoneCall:
+        """A call that a person brings: pasted, uploaded or blank. It is theirs and over."""
+        return self.take_turns(f"{origin}-{uuid.uuid4().hex[:12]}", turns, origin=origin, username=username, ended=bool(turns))
+
+    def _add_turns(self, connection: Connection, call_id: str, turns: Sequence[NewTurn], now: str) -> bool:
+        rows = connection.execute(_TURNS, {"id": call_id}).fetchall()
+        known = {row.turn_id: str(self._unseal(row.text)) for row in rows}
+        position = max((row.position for row in rows), default=-1)
+        latest = max((row.at for row in rows), default=now)
+        changed = False
+        for turn in (turn for turn in turns if turn.text.strip()):
+            turn_id = turn.turn_id or uuid.uuid4().hex
+            if known.get(turn_id) == turn.text:
+                continue
+            if turn_id in known:
+                connection.execute(_REVISE, {"id": call_id, "turn": turn_id, "said": self._seal(turn.text)})
+            elif len(known) >= MOST_TURNS:
+                raise CallClosed(f"一通电话最多记 {MOST_TURNS} 轮，后面的请另开一张空白单。")
+            else:
+                position += 1
+                row = {"call_id": call_id, "position": position, "turn_id": turn_id, "speaker": turn.speaker, "at": turn.at or latest}
+                connection.execute(_NEW_TURN, {**row, "text": self._seal(turn.text)})
+            known[turn_id], latest, changed = turn.text, max(latest, turn.at or latest), True
+        return changed
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def get(self, call_id: str) -> PhoneCall:
+        """Raises CallNotFound."""
+        with reading(self.services.engine) as connection:
+            return self._load(connection, call_id)
+
+    def find_version(self, call_id: str) -> int | None:
+        """Grows with every change of the call; cheap, for pages that wait for one."""
+        with reading(self.services.engine) as connection:
+            found: int | None = connection.execute(_VERSION, {"id": call_id}).scalar()
+        return found
+
+    def list_open(self, username: str | None) -> list[PhoneCall]:
+        """Calls nobody has and those of this person, or everybody's (None); oldest first."""
+        wanted = select(calls.c.id).where(calls.c.state == OPEN).order_by(calls.c.created_at).limit(MOST_LISTED)
+        if username is not None:
+            wanted = wanted.where((calls.c.username == username) | calls.c.username.is_(None))
+        with reading(self.services.engine) as connection:
+            return [self._load(connection, row.id) for row in connection.execute(wanted).fetchall()]
+
+    def count_filed(self, username: str, since: str) -> int:
+        filed = (calls.c.username == username) & (calls.c.state == FILED) & (calls.c.updated_at >= since)
+        with reading(self.services.engine) as connection:
+            return int(connection.execute(select(func.count()).select_from(calls).where(filed)).scalar_one())
+
+    # -- who has it -----------------------------------------------------------------------------------------------
+
+    def take(self, call_id: str, username: str) -> bool:
+        """Whether the call is theirs now; False when a colleague was faster. Raises CallNotFound."""
+        with transaction(self.services.engine) as connection:
+            free = (calls.c.id == call_id) & (calls.c.state == OPEN) & calls.c.username.is_(None)
+            if connection.execute(update(calls).where(free).values(**self._stamp(), username=username)).rowcount:
+                return True
+            return self._load(connection, call_id).username == username
+
+    def take_next(self, username: str) -> str | None:
+        """The id of the call that has waited longest, now theirs: first one of their own that is still open."""
+        waiting = [call for call in self.list_open(username) if call.username in (None, username)]
+        waiting.sort(key=lambda call: (call.username is None, call.created_at))
+        return next((call.id for call in waiting if self.take(call.id, username)), None)
+
+    # -- what a person sets ---------------------------------------------------------------------------------------
+
+    def set_field(self, call_id: str, number: int, field: str, value: Any, *, username: str) -> PhoneCall:
+        """Keep what a person set in one form. Raises CallNotFound, CallClosed."""
+        return self._change_form(call_id, number, lambda form: {**form, "set": {**form.get("set", {}), field: value}}, username)
+
+    def release_field(self, call_id: str, number: int, field: str, *, username: str) -> PhoneCall:
+        """Back to what the model suggests."""
+
+        def release(form: Mapping[str, Any]) -> dict[str, Any]:
+            return {**form, "set": {name: value for name, value in form.get("set", {}).items() if name != field}}
+
+        return self._change_form(call_id, number, release, username)
+
+    def set_relation(self, call_id: str, number: int, kind: str | None, ticket: str | None, *, username: str) -> PhoneCall:
+        """How the form stands to an open ticket: JOIN, MERGE or ALONE; None undoes the choice."""
+        relation = {"kind": kind, "number": ticket} if kind else None
+        return self._change_form(call_id, number, lambda form: {**form, "relation": relation}, username)
+
+    def set_appeals(self, call_id: str, count: int | None, *, username: str) -> PhoneCall:
+        """How many appeals a person says there are; None leaves it to the model. Forms beyond the count lose what was set."""
+        with self._changing(call_id, username) as (connection, call):
+            form = {**call.form, "appeals": count, "forms": list(call.form.get("forms", ()))[: count or MOST_FORMS]}
+            connection.execute(update(calls).where(calls.c.id == call_id).values(form=self._seal(form)))
+        return self.get(call_id)
+
+    def end(self, call_id: str, *, username: str) -> PhoneCall:
+        """The caller hung up."""
+        with self._changing(call_id, username) as (connection, call):
+            if call.ended_at is None:
+                connection.execute(update(calls).where(calls.c.id == call_id).values(ended_at=iso(self.services.now())))
+        return self.get(call_id)
+
+    def _change_form(
+        self, call_id: str, number: int, change: Callable[[Mapping[str, Any]], dict[str, Any]], username: str
+    ) -> PhoneCall:
+        with self._changing(call_id, username) as (connection, call):
+            forms = [dict(form) for form in call.form.get("forms", ())]
+            forms += [{} for _ in range(number + 1 - len(forms))]
+            forms[number] = change(forms[number])
+            form = {**call.form, "forms": forms}
+            connection.execute(update(calls).where(calls.c.id == call_id).values(form=self._seal(form)))
+        return self.get(call_id)
+
+    @contextmanager
+    def _changing(self, call_id: str, username: str) -> Iterator[tuple[Connection, PhoneCall]]:
+        """An open call while this person changes it; a call that nobody has becomes theirs."""
+        with transaction(self.services.engine) as connection:
+            call = self._lock(connection, call_id)
+            if call.state != OPEN:
+                raise CallClosed("这通电话已经办完，不能再改。")
+            yield connection, call
+            self._touch(connection, call_id, username=call.username or username)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def file(self, call_id: str, filings: Sequence[Filing], *, username: str) -> list[str]:
+        """Ticket numbers, all of them in one commit; a call that was filed before gives the same ones.
+
+        Raises CallNotFound, CallClosed, TicketClosed (the ticket to merge into has ended), StorageError.
+        """
+        with transaction(self.services.engine) as connection:
+            call = self._lock(connection, call_id)
+            if call.state == FILED:
+                return list(call.ticket_numbers)
+            if call.state == DROPPED:
+                raise CallClosed("这通电话已经标为不立单。")
+            numbers = [self._file_one(call_id, number, filing, username) for number, filing in enumerate(filings)]
+            filed = [
+                {"number": ticket, "relation": dict(filing.relation), "petition": filing.petition.as_dict(), "note": filing.note}
+                for ticket, filing in zip(numbers, filings, strict=True)
+            ]
+            for filing in filings:
+                self._keep_corrections(connection, call_id, filing, username)
+            # Who wants to be anonymous is not kept by the number that the telephone showed either.
+            forget = {"caller": None, "person_key": None} if all(filing.petition.anonymous for filing in filings) else {}
+            self._touch(
+                connection, call_id, state=FILED, username=call.username or username, ended_at=call.ended_at or iso(self.services.now()),
+                ticket_numbers=",".join(dict.fromkeys(numbers)), form=self._seal({**call.form, "filed": filed}), **forget,
+            )  # fmt: skip
+            return list(dict.fromkeys(numbers))
+
+    def _file_one(self, call_id: str, number: int, filing: Filing, username: str) -> str:
+        kind, other = filing.relation.get("kind"), str(filing.relation.get("number") or "")
+        tickets = self.services.tickets
+        if kind == MERGE:
+            return tickets.supplement(other, filing.note, urgency=filing.petition.urgency, actor=username).number
+        cluster = "" if kind == ALONE else (tickets.get_ticket(other).cluster if kind == JOIN else None)
+        return self._open_ticket(call_id, number, filing.petition, username, cluster).number
+
+    def _open_ticket(self, call_id: str, number: int, petition: Petition, username: str, cluster: str | None) -> Ticket:
+        key = f"call:{call_id}" if number == 0 else f"call:{call_id}:{number + 1}"
+        return self.services.tickets.open_ticket(petition, request_key=key, conversation_id=None, cluster=cluster, actor=username)
+
+    def undo_relation(self, call_id: str, number: int, *, username: str) -> str:
+        """Take one filed form out of the ticket or cluster it went into; the number of the ticket it has now.
+
+        Raises CallNotFound, CallClosed, TicketClosed.
+        """
+        with transaction(self.services.engine) as connection:
+            call = self._lock(connection, call_id)
+            filed = [dict(item) for item in call.form.get("filed", ())]
+            if not 0 <= number < len(filed):
+                raise CallClosed("这通电话没有这一件。")
+            item = filed[number]
+            merged_into, petition = str(item["number"]), petition_from_dict(item["petition"])
+            if item["relation"].get("kind") == MERGE:
+                self._take_back(merged_into, str(item["note"]), username)
+                item["number"] = self._open_ticket(call_id, number, petition, username, "").number
+            else:
+                self.services.tickets.regroup(merged_into, None, actor=username)
+            item["relation"] = {"kind": ALONE, "number": None}
+            numbers = ",".join(dict.fromkeys(str(one["number"]) for one in filed))
+            self._touch(connection, call_id, ticket_numbers=numbers, form=self._seal({**call.form, "filed": filed}))
+            return str(item["number"])
+
+    def _take_back(self, number: str, note: str, username: str) -> None:
+        ticket = self.services.tickets.get_ticket(number)
+        texts = tuple(said for said in ticket.petition.texts if said != note)
+        self.services.tickets.correct(number, replace(ticket.petition, texts=texts), note="撤销并单，前一条补充不属于此单", actor=username)
+
+    def drop(self, call_id: str, *, username: str) -> None:
+        """No ticket comes of it: a wrong number, a question answered at once, a hoax."""
+        with self._changing(call_id, username) as (connection, call):
+            ended = call.ended_at or iso(self.services.now())
+            connection.execute(update(calls).where(calls.c.id == call_id).values(state=DROPPED, ended_at=ended))
+
+    def _keep_corrections(self, connection: Connection, call_id: str, filing: Filing, username: str) -> None:
+        rows = [
+            {
+                "at": iso(self.services.now()), "username": username, "source": "call", "subject": call_id, "field": change.field,
+                "old": self._seal(change.old), "new": self._seal(change.new), "evidence": self._seal(change.evidence),
+                "model": filing.petition.model,
+            }
+            for change in filing.corrections
+        ]  # fmt: skip
+        if rows:
+            connection.execute(corrections.insert(), rows)
+
+    # -- rows -----------------------------------------------------------------------------------------------------
+
+    def _lock(self, connection: Connection, call_id: str) -> PhoneCall:
+        connection.execute(_LOCKED, {"id": call_id}).first()
+        return self._load(connection, call_id)
+
+    def _load(self, connection: Connection, call_id: str) -> PhoneCall:
+        row = connection.execute(_BY_ID, {"id": call_id}).first()
+        if row is None:
+            raise CallNotFound
+        return self._call(row, connection.execute(_TURNS, {"id": call_id}))
+
+    def _call(self, row: Row, turns: Iterable[Row]) -> PhoneCall:
+        return PhoneCall(
+            id=row.id,
+            state=row.state,
+            username=row.username,
+            origin=row.origin,
+            caller=self._unseal(row.caller) if row.caller else None,
+            form=self._unseal(row.form),
+            version=row.version,
+            ticket_numbers=tuple(filter(None, row.ticket_numbers.split(","))),
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            ended_at=row.ended_at,
+            turns=tuple(CallTurn(turn.position, turn.turn_id, turn.speaker, self._unseal(turn.text), turn.at) for turn in turns),
+        )
+
+    def _touch(self, connection: Connection, call_id: str, **values: Any) -> None:
+        connection.execute(update(calls).where(calls.c.id == call_id).values(**self._stamp(), **values))
+
+    def _stamp(self) -> dict[str, Any]:
+        return {"version": calls.c.version + 1, "updated_at": iso(self.services.now())}
+
+    def _seal(self, value: Any) -> bytes:
+        return self.services.vault.seal(value)
+
+    def _unseal(self, sealed: bytes) -> Any:
+        return self.services.vault.open(sealed)

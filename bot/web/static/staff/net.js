@@ -1,0 +1,54 @@
+// Talking to this server from staff pages: JSON both ways, the form token, and refusals as sentences.
+const token = () => document.querySelector('meta[name="csrf-token"]').content;
+
+export class Refused extends Error {
+  constructor(sentence, status, body) {
+    super(sentence);
+    this.status = status;
+    this.body = body;
+  }
+}
+
+async function ask(url, options) {
+  let response;
+  try {
+    response = await fetch(url, { ...options, headers: { Accept: "application/json", ...options.headers } });
+  } catch {
+    throw new Refused("连不上服务器，请检查网络后再试。", 0, null);
+  }
+  if (response.status === 401) {
+    location.href = "/login?next=" + encodeURIComponent(location.pathname + location.search);
+    return new Promise(() => {});
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new Refused(body?.error || "服务器没有答应，请稍后再试。", response.status, body);
+  return body;
+}
+
+export const getJson = (url, options = {}) => ask(url, options);
+
+export const postJson = (url, body = {}, method = "POST") =>
+  ask(url, { method, headers: { "Content-Type": "application/json", "X-CSRFToken": token() }, body: JSON.stringify(body) });
+
+// Files and forms; the browser sets the content type.
+export const postForm = (url, form) => ask(url, { method: "POST", headers: { "X-CSRFToken": token() }, body: form });
+
+export function tell(sentence, { problem = false, seconds = 5 } = {}) {
+  const note = document.createElement("div");
+  note.className = problem ? "toast-note problem" : "toast-note";
+  note.textContent = sentence;
+  note.setAttribute("role", problem ? "alert" : "status");
+  document.getElementById("toasts").append(note);
+  setTimeout(() => note.remove(), seconds * 1000);
+}
+
+// Runs an action and tells the person when it was refused; gives back undefined then.
+export async function attempt(action) {
+  try {
+    return await action();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    tell(error.message, { problem: true });
+    return undefined;
+  }
+}
