@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
 from bot.conversation import InboundMessage, Receipt, Reply, reply_from_dict
@@ -44,6 +44,9 @@ SEE_TICKET = "办理情况：{link}"
 _PAUSE_SECONDS = 30.0  # between rounds of notices while the platform cannot be reached
 
 _M = inbound_messages.c
+_LAST_REPLY = (
+    select(_M.reply).where(_M.conversation_id == bindparam("conversation"), _M.reply.is_not(None)).order_by(_M.id.desc()).limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -319,10 +322,5 @@ class Delivery:
 def find_last_reply(services: Services, conversation_id: str) -> Reply | None:
     """What the resident was told last, and so what a number refers to. Raises StorageError."""
     with reading(services.engine) as connection:
-        row = connection.execute(
-            select(_M.reply)
-            .where(_M.conversation_id == conversation_id, _M.reply.is_not(None))
-            .order_by(_M.id.desc())
-            .limit(1)
-        ).first()
+        row = connection.execute(_LAST_REPLY, {"conversation": conversation_id}).first()
     return reply_from_dict(services.vault.open(row.reply)) if row else None
