@@ -42,6 +42,7 @@ from bot.web import (
     desk,
     desk_batch,
     dispatch,
+    my,
     openapi,
     review,
     sandbox,
@@ -53,10 +54,13 @@ from bot.web import (
     uploads,
     web_config,
     wechat,
+    wechat_login,
 )
 from bot.web.errors import register_error_handlers
 from bot.web.staff import init_staff
 from bot.wechat_api import WeChatClient
+from bot.wechat_pages import WeChatPages
+from bot.wechat_turns import Turns
 
 logger = logging.getLogger("minsheng")
 
@@ -87,20 +91,28 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         metrics.rate_limited.inc()
         return False
 
+    def here(sender: str) -> bool:
+        return allowed(sender, request.remote_addr or "")
+
     # Everybody's messages come from the platform's few addresses, so only the sender counts.
-    official_account = wechat.Callback(services, conversations, metrics, WeChatClient(services), lambda openid: allowed(openid, openid))
+    client = WeChatClient(services)
+    wechat_turns = Turns(services, conversations, client, lambda openid: allowed(openid, openid))
+    inside_wechat = WeChatPages(services, client)
+    signed_in = wechat_login.WebLogin(services, inside_wechat, here)
     machine = [
         api.create_blueprint(services, conversations, assistant, allowed),
-        chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
+        chat.create_blueprint(services, conversations, limiter_check=here, wechat=inside_wechat, media=wechat_turns.media),
         dispatch.create_blueprint(services, metrics),
-        wechat.create_blueprint(official_account),
+        wechat.create_blueprint(wechat.Callback(services, wechat_turns, metrics)),
         turns.create_blueprint(call_desk),
         openapi.create_blueprint(),
     ]
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
         csrf.exempt(blueprint)
         app.register_blueprint(blueprint)
-    app.register_blueprint(tracking.create_blueprint(services))
+    app.register_blueprint(wechat_login.create_blueprint(signed_in))
+    app.register_blueprint(my.create_blueprint(services, signed_in))
+    app.register_blueprint(tracking.create_blueprint(services, signed_in))
     init_staff(app, services)
     app.register_blueprint(studio_rules.create_blueprint(services, rules))
     for pages in (uploads, desk_batch, studio_dashboard, studio_models):
@@ -113,7 +125,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
     if threads:
-        app.extensions["background"] = own = start_background(services, conversations, assistant, official_account)
+        app.extensions["background"] = own = start_background(services, conversations, assistant, wechat_turns)
         own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
         own.repeat("reviews", background.REVIEW_EVERY, reviews.make_items)
     return app
@@ -144,7 +156,7 @@ def rate_limiter(settings: Settings) -> Callable[[str, str], bool]:
 
 
 def start_background(
-    services: Services, conversations: Conversations, assistant: Assistant, official_account: wechat.Callback
+    services: Services, conversations: Conversations, assistant: Assistant, official_account: Turns
 ) -> background.Background:
     threads = background.Background()
     threads.run_jobs(JobRunner(services))

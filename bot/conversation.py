@@ -81,6 +81,14 @@ class InboundMessage:
     menu_id: str = ""  # of the menu item that was tapped
 
 
+_MESSAGE_FIELDS = frozenset(InboundMessage.__dataclass_fields__)
+
+
+def message_from_dict(data: Mapping[str, Any]) -> InboundMessage:
+    """A stored message. What a newer version wrote beside it is dropped: after a roll-back the rest must still be answered."""
+    return InboundMessage(**{name: value for name, value in data.items() if name in _MESSAGE_FIELDS})
+
+
 @dataclass(frozen=True)
 class Reply:
     messages: tuple[Bubble, ...] = ()
@@ -336,7 +344,7 @@ class Conversations:
             return connection.execute(_STATE, {"conversation": conversation_id}).one()
 
     def _message_of(self, row: Row) -> InboundMessage:
-        return InboundMessage(**self.services.vault.open(row.body))
+        return message_from_dict(self.services.vault.open(row.body))
 
     def _reply_of(self, row: Row) -> Reply | None:
         return reply_from_dict(self.services.vault.open(row.reply)) if row.reply else None
