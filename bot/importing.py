@@ -172,7 +172,7 @@ def import_rows(
         orders = _without_repeats(services, orders, plan, outcome, problems)
         _stage(services, orders, batch_id, username, tell)
         tell(0.95, "启用")
-        _switch_on(services, orders, batch_id, outcome, problems)
+        _switch_on(services, orders, batch_id, username, outcome, problems)
     except BaseException:
         discard_staged(services, batch_id)
         change_batch(services, batch_id, state=FAILED)
@@ -275,11 +275,23 @@ def _stage(services: Services, orders: Sequence[Order], batch_id: int, username:
             connection.execute(annotation_rows.insert(), rows)
 
 
-def _switch_on(services: Services, orders: Sequence[Order], batch_id: int, outcome: Outcome, problems: list[Problem]) -> None:
+def _switch_on(
+    services: Services, orders: Sequence[Order], batch_id: int, username: str, outcome: Outcome, problems: list[Problem]
+) -> None:
     outcome.imported, outcome.refused = len(orders), len(problems)
     problems.sort(key=lambda problem: problem.row)
     told = sorted([*((problem.row, problem.sentence) for problem in problems), *outcome.notes])
     with db.transaction(services.engine) as connection:
+        outcome.frozen = _freeze(services, orders, batch_id, username)
         kept = {"outcome": json.dumps(outcome.as_dict()), "problems": json.dumps(told, ensure_ascii=False), "preview": None}
         values = {"state": DONE, "updated_at": db.iso(services.now()), **kept}
         connection.execute(update(import_batches).where(import_batches.c.id == batch_id).values(**values))
+
+
+def _freeze(services: Services, orders: Sequence[Order], batch_id: int, username: str) -> int:
+    """A share of the import becomes test items, in the same commit; how many."""
+    try:
+        from bot.frozen import freeze_share
+    except ImportError:  # until models are compared on frozen items
+        return 0
+    return len(freeze_share(services, [(order.text, order.labels) for order in orders], source=f"{IMPORT}{batch_id}", author=username))

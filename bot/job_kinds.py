@@ -25,4 +25,35 @@ def _batch(job: JobRun) -> Mapping[str, Any]:
     return run_batch(job)
 
 
-KINDS: dict[str, Callable[[JobRun], Mapping[str, Any]]] = {"probe": _probe, "batch": _batch}
+def _import_look(job: JobRun) -> Mapping[str, Any]:
+    from bot.import_jobs import run_look
+
+    return run_look(job)
+
+
+def _import(job: JobRun) -> Mapping[str, Any]:
+    from bot.import_jobs import run_import
+
+    return run_import(job)
+
+
+def _import_review(job: JobRun) -> Mapping[str, Any]:
+    from bot.import_jobs import run_review_import
+
+    return run_review_import(job)
+
+
+def _label_errors(job: JobRun) -> Mapping[str, Any]:
+    from bot.suspects import run_label_errors
+
+    return run_label_errors(job)
+
+
+KINDS: dict[str, Callable[[JobRun], Mapping[str, Any]]] = {
+    "probe": _probe,
+    "batch": _batch,
+    "import_look": _import_look,
+    "import": _import,
+    "import_review": _import_review,
+    "label_errors": _label_errors,
+}
