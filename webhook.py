@@ -44,10 +44,12 @@ from bot.web import (
     dispatch,
     my,
     openapi,
-    review,
     sandbox,
     studio_dashboard,
+    studio_data,
+    studio_imports,
     studio_models,
+    studio_review,
     studio_rules,
     tracking,
     turns,
@@ -115,12 +117,12 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     app.register_blueprint(tracking.create_blueprint(services, signed_in))
     init_staff(app, services)
     app.register_blueprint(studio_rules.create_blueprint(services, rules))
-    for pages in (uploads, desk_batch, studio_dashboard, studio_models):
+    for pages in (uploads, desk_batch, studio_dashboard, studio_data, studio_imports, studio_models):
         app.register_blueprint(pages.create_blueprint(services))
     for pages in (desk, calls):
         app.register_blueprint(pages.create_blueprint(call_desk))
     reviews = Reviews(services, assistant, ReviewIndex(services))
-    app.register_blueprint(review.create_blueprint(services, reviews.index))
+    app.register_blueprint(studio_review.create_blueprint(services, reviews.index))
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)

@@ -185,7 +185,11 @@ def run_import(job: JobRun) -> Mapping[str, Any]:
             job.services, rows_of(upload), Plan(plan["columns"], bool(plan.get("keep_twins"))),
             batch_id=batch.id, username=batch.username, tell=job.tell,
         )  # fmt: skip
+    except JobCancelled:
+        change_batch(job.services, batch.id, state=READY)
+        raise
     except ImportRefused as error:
+        change_batch(job.services, batch.id, state=READY)
         raise JobError(str(error)) from None
     Uploads(job.services.settings.var_dir).remove(upload)
     return outcome.as_dict()
