@@ -21,7 +21,7 @@ from limits import RateLimitItemPerMinute, storage, strategies
 
 from bot import background, db
 from bot.assistant import Assistant, RemoteAssistant
-from bot.call_desk import build_desk
+from bot.call_desk import CallDesk, build_desk
 from bot.city_rules import RulesFollower
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
@@ -115,14 +115,8 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     app.register_blueprint(wechat_login.create_blueprint(signed_in))
     app.register_blueprint(my.create_blueprint(services, signed_in))
     app.register_blueprint(tracking.create_blueprint(services, signed_in))
-    init_staff(app, services)
-    app.register_blueprint(studio_rules.create_blueprint(services, rules))
-    for pages in (uploads, desk_batch, studio_dashboard, studio_data, studio_imports, studio_models):
-        app.register_blueprint(pages.create_blueprint(services))
-    for pages in (desk, calls):
-        app.register_blueprint(pages.create_blueprint(call_desk))
     reviews = Reviews(services, assistant, ReviewIndex(services))
-    app.register_blueprint(studio_review.create_blueprint(services, reviews.index))
+    add_staff_pages(app, services, call_desk, reviews, rules)
     if settings.sandbox:
         app.register_blueprint(sandbox.create_blueprint(services))
     add_operations(app, services, metrics, assistant)
@@ -131,6 +125,17 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
         own.repeat("reviews", background.REVIEW_EVERY, reviews.make_items)
     return app
+
+
+def add_staff_pages(app: Flask, services: Services, call_desk: CallDesk, reviews: Reviews, rules: RulesFollower) -> None:
+    """The desk of the agents and the studio of the supervisors, behind their login."""
+    init_staff(app, services)
+    for pages in (uploads, desk_batch, studio_dashboard, studio_data, studio_imports, studio_models):
+        app.register_blueprint(pages.create_blueprint(services))
+    for pages in (desk, calls):
+        app.register_blueprint(pages.create_blueprint(call_desk))
+    app.register_blueprint(studio_rules.create_blueprint(services, rules))
+    app.register_blueprint(studio_review.create_blueprint(services, reviews.index))
 
 
 def open_assistant(services: Services) -> Assistant:
