@@ -37,10 +37,13 @@ from bot.web import (
     api,
     chat,
     desk_batch,
+    desk_chats,
+    desk_tickets,
     dispatch,
     openapi,
     sandbox,
     studio_dashboard,
+    studio_people,
     studio_rules,
     tracking,
     uploads,
@@ -48,7 +51,7 @@ from bot.web import (
     wechat,
 )
 from bot.web.errors import register_error_handlers
-from bot.web.staff import init_staff
+from bot.web.staff import find_member, init_staff
 from bot.wechat_api import WeChatClient
 
 logger = logging.getLogger("minsheng")
@@ -83,7 +86,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     # Everybody's messages come from the platform's few addresses, so only the sender counts.
     official_account = wechat.Callback(services, conversations, metrics, WeChatClient(services), lambda openid: allowed(openid, openid))
     machine = [
-        api.create_blueprint(services, conversations, assistant, allowed),
+        api.create_blueprint(services, conversations, assistant, allowed, find_member),
         chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
         dispatch.create_blueprint(services, metrics),
         wechat.create_blueprint(official_account),
@@ -95,15 +98,22 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     app.register_blueprint(tracking.create_blueprint(services))
     init_staff(app, services)
     app.register_blueprint(studio_rules.create_blueprint(services, rules))
-    for pages in (uploads, desk_batch, studio_dashboard):
+    for pages in (uploads, desk_batch, studio_dashboard, desk_tickets, studio_people):
         app.register_blueprint(pages.create_blueprint(services))
+    app.register_blueprint(desk_chats.create_blueprint(services, assistant))
     if settings.sandbox:
-        app.register_blueprint(sandbox.create_blueprint(services))
+        app.register_blueprint(sandbox.create_blueprint(services, may_open=may_open_sandbox))
     add_operations(app, services, metrics, assistant)
     if threads:
         app.extensions["background"] = own = start_background(services, conversations, assistant, official_account)
         own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
     return app
+
+
+def may_open_sandbox() -> bool:
+    """Whoever sits at this machine runs the pilot; but a member of staff sees there no more than on the desk."""
+    member = find_member()
+    return sandbox.comes_from_this_machine() and (member is None or (not member.districts and member.cleared))
 
 
 def open_assistant(services: Services) -> Assistant:
@@ -143,6 +153,8 @@ def start_background(
     if services.settings.wechat_app_secret:
         threads.repeat("notices", background.RECOVER_EVERY, background.pushing(official_account.tell_news))
         threads.repeat("media", background.FETCH_MEDIA_EVERY, official_account.media.fetch_due)
+    threads.repeat("hand-over", background.RELEASE_EVERY, background.release_idle(services))
+    threads.repeat("search index", background.INDEX_EVERY, background.index_missing(services))
     if isinstance(assistant, ReloadableAssistant):
         threads.repeat("model watch", background.WATCH_MODELS_EVERY, background.model_watch(services, assistant))
     return threads

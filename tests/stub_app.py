@@ -28,6 +28,7 @@ from bot.catalogue import Catalogue, load_catalogue
 from bot.conversation import Conversations
 from bot.db import open_engine
 from bot.gazetteer import Gazetteer, load_gazetteer
+from bot.handover import Handovers
 from bot.petition import Lanes, Petition
 from bot.schema import metadata
 from bot.services import DATA_DIR, Services, utc_now
@@ -109,7 +110,7 @@ def stub_services(directory: Path, *, now: Callable[[], datetime] = utc_now, **s
     metadata.create_all(engine)
     lanes = Lanes(chosen.lane_file, chosen.lane_suggest)
     tickets = Tickets(engine, vault, catalogue, now, lanes, frozenset(gazetteer.home_districts()))
-    return Services(chosen, engine, vault, catalogue, gazetteer, tickets, now)
+    return Services(chosen, engine, vault, catalogue, gazetteer, tickets, Handovers(engine, vault, now), now)
 
 
 @functools.cache
