@@ -145,6 +145,7 @@ class ActionClarify(TalkAction):
 
 
 def clarify(talk: Talk) -> None:
+    talk.services.tickets.log_misunderstanding(talk.conversation_id, talk.message_id)
     misses = int(talk.slot("misses") or 0) + 1
     if misses >= MISSES_BEFORE_PERSON:
         call_person(talk, "utter_handover_after_misses", reason="misunderstood")

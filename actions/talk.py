@@ -58,6 +58,11 @@ class Talk:
         return self._changes.get(name, self._slots.get(name))
 
     @property
+    def message_id(self) -> str:
+        """The sender's own id of this message; empty where the channel gives none."""
+        return str(self.metadata.get("message_id") or "").removeprefix(f"{self.conversation_id}:")
+
+    @property
     def asked(self) -> str | None:
         asked: str | None = self.slot("asked")
         return asked

@@ -55,6 +55,7 @@ class TurnResult:
     bubbles: tuple[Bubble, ...]
     tickets: tuple[Mapping[str, Any], ...]
     state: Mapping[str, Any]
+    model: str | None = None  # that read the message and chose every action; None where another process keeps that to itself
 
 
 class PreparedTurn(Protocol):
@@ -91,7 +92,7 @@ def rasa_text(turn: Turn) -> str:
     return turn.text.lstrip("/") or "？"
 
 
-def collect(messages: list[Mapping[str, Any]], state: Mapping[str, Any]) -> TurnResult:
+def collect(messages: list[Mapping[str, Any]], state: Mapping[str, Any], model: str | None = None) -> TurnResult:
     """Rasa's outgoing messages as bubbles; actions hand over the tickets of the turn in a `custom` message."""
     bubbles: list[Bubble] = []
     tickets: list[Mapping[str, Any]] = []
@@ -99,7 +100,7 @@ def collect(messages: list[Mapping[str, Any]], state: Mapping[str, Any]) -> Turn
         tickets += (message.get("custom") or {}).get("tickets", [])
         if message.get("text"):
             bubbles.append(Bubble.from_dict({"text": message["text"], "buttons": message.get("buttons") or ()}))
-    return TurnResult(tuple(bubbles), tuple(tickets), state)
+    return TurnResult(tuple(bubbles), tuple(tickets), state, model)
 
 
 class RemoteAssistant:

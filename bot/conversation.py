@@ -64,7 +64,7 @@ _KEEP_STATE = (
 _KEEP_REPLY = (
     update(inbound_messages)
     .where(inbound_messages.c.id == bindparam("row"), inbound_messages.c.answered_at.is_(None))
-    .values(reply=bindparam("said"), answered_at=bindparam("now"))
+    .values(reply=bindparam("said"), answered_at=bindparam("now"), model=bindparam("read_by"))
 )
 
 
@@ -84,6 +84,14 @@ class InboundMessage:
     menu_id: str = ""  # of the menu item that was tapped
 
 
+_MESSAGE_FIELDS = frozenset(InboundMessage.__dataclass_fields__)
+
+
+def message_from_dict(data: Mapping[str, Any]) -> InboundMessage:
+    """A stored message. What a newer version wrote beside it is dropped: after a roll-back the rest must still be answered."""
+    return InboundMessage(**{name: value for name, value in data.items() if name in _MESSAGE_FIELDS})
+
+
 @dataclass(frozen=True)
 class Reply:
     messages: tuple[Bubble, ...] = ()
@@ -98,7 +106,7 @@ def reply_from_dict(data: Mapping[str, Any]) -> Reply:
 
 
 def message_of(services: Services, row: Row) -> InboundMessage:
-    return InboundMessage(**services.vault.open(row.body))
+    return message_from_dict(services.vault.open(row.body))
 
 
 def reply_of(services: Services, row: Row) -> Reply | None:
@@ -252,7 +260,7 @@ class Conversations:
             if changed.rowcount != 1:
                 raise _Conflict
             said = self.services.vault.seal(reply.as_dict())
-            answered = connection.execute(_KEEP_REPLY, {"row": row.id, "said": said, "now": now})
+            answered = connection.execute(_KEEP_REPLY, {"row": row.id, "said": said, "now": now, "read_by": result.model})
             if answered.rowcount != 1:
                 raise _Conflict(self._stored_reply(row.id))
         return reply
@@ -286,6 +294,7 @@ class Conversations:
         if self._failures[row.id] >= _MAX_FAILURES:
             with transaction(self.services.engine) as connection:
                 self.services.handovers.open(row.conversation_id, "assistant_failed")
+                self.services.tickets.log_misunderstanding(row.conversation_id, row.message_id)
                 connection.execute(
                     update(inbound_messages)
                     .where(inbound_messages.c.id == row.id)

@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.metrics import f1_score
 
 from bot.assistant import Assistant
+from bot.call_evaluation import evaluate_calls
 from bot.parse import build_parse
 from bot.services import Services
 from bot.tables import open_table
@@ -44,11 +45,15 @@ class Judged:
 def evaluate_file(gold: Path, assistant: Assistant, services: Services) -> dict[str, Any]:
     """Scores between 0 and 1, flat (None where the file has no labels for it), and `mistakes`: the first 30 of each task.
 
+    A file of calls (rows with `turns`) is measured by their drafts (bot.call_evaluation).
     Macro-F1 is the mean over every label that was given or predicted. Raises ValueError when the file cannot be used.
     """
+    table = list(open_table(gold).open_rows())
+    if table and table[0][1].get("turns"):
+        return evaluate_calls([(str(row.get("id", number)), row) for number, row in table], assistant, services)
     rows: list[Judged] = []
     started = time.perf_counter()
-    for number, row in open_table(gold).open_rows():
+    for number, row in table:
         if not isinstance(row.get("text"), str) or not row["text"].strip():
             raise ValueError(f"{gold.name} line {number} has no text")
         rows.append(_judge(str(row.get("id", number)), row, assistant, services))
@@ -70,7 +75,7 @@ def evaluate_file(gold: Path, assistant: Assistant, services: Services) -> dict[
 
 def _judge(name: str, gold: Mapping[str, Any], assistant: Assistant, services: Services) -> Judged:
     data = assistant.parse(gold["text"])
-    parse = build_parse(gold["text"], data, assistant.serving_model(), services.catalogue, services.gazetteer)
+    parse = build_parse(gold["text"], data, assistant.serving_model(), services.catalogue, services.gazetteer, services.catalogue.find_matter(gold["text"]))
     return Judged(name, gold, gold["text"], parse, _evidence_carries(parse, data["reading"], assistant, random.Random(name)))
 
 

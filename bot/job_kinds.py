@@ -25,4 +25,28 @@ def _batch(job: JobRun) -> Mapping[str, Any]:
     return run_batch(job)
 
 
-KINDS: dict[str, Callable[[JobRun], Mapping[str, Any]]] = {"probe": _probe, "batch": _batch}
+def _hot_spots(job: JobRun) -> Mapping[str, Any]:
+    from bot.hotspot_job import run_hot_spots
+
+    return run_hot_spots(job)
+
+
+def _train(job: JobRun) -> Mapping[str, Any]:
+    from bot.train_job import run_training
+
+    return run_training(job)
+
+
+def _compare(job: JobRun) -> Mapping[str, Any]:
+    from bot.train_job import run_comparison
+
+    return run_comparison(job)
+
+
+KINDS: dict[str, Callable[[JobRun], Mapping[str, Any]]] = {
+    "probe": _probe,
+    "batch": _batch,
+    "hotspots": _hot_spots,
+    "train": _train,
+    "compare": _compare,
+}

@@ -24,15 +24,15 @@ _CHINESE_DIGITS = str.maketrans("幺〇零一二两三四五六七八九", "1001
 _SPOKEN_PHONE = re.compile(r"(?<![0-9幺〇零一二三四五六七八九])[0-9幺〇零一二两三四五六七八九](?:[\s，,、-]?[0-9幺〇零一二两三四五六七八九]){6,11}(?![0-9幺〇零一二三四五六七八九])")
 _MOBILE = re.compile(r"^1[3-9]\d{9}$")
 _LANDLINE = re.compile(r"^(?:0\d{9,11}|[2-8]\d{6,7})$")
-_SURNAMES = "赵钱孙李周吴郑王冯陈褚卫蒋沈韩杨朱秦尤许何吕施张孔曹严华金魏陶姜戚谢邹喻柏水窦章云苏潘葛奚范彭郎鲁韦昌马苗凤花方俞任袁柳酆鲍史唐费廉岑薛雷贺倪汤滕殷罗毕郝邬安常乐于时傅皮卞齐康伍余元卜顾孟平黄和穆萧尹姚邵湛汪祁毛禹狄米贝明臧计伏成戴谈宋茅庞熊纪舒屈项祝董梁杜阮蓝闵席季麻强贾路娄危江童颜郭梅盛林刁钟徐邱骆高夏蔡田樊胡凌霍虞万支柯昝管卢莫经房裘缪干解应宗丁宣邓郁单杭洪包诸左石崔吉钮龚程嵇邢滑裴陆荣翁荀羊惠甄曲家封芮羿储靳汲邴糜松井段富巫乌焦巴弓牧隗山谷车侯宓蓬全郗班仰秋仲伊宫宁仇栾暴甘钭厉戎祖武符刘景詹束龙叶幸司韶郜黎蓟薄印宿白怀蒲台从鄂索咸籍赖卓蔺屠蒙池乔阴胥能苍双闻莘党翟谭贡劳逄姬申扶堵冉宰郦雍郤璩桑桂濮牛寿通边扈燕冀郏浦尚农温别庄晏柴瞿阎充慕连茹习宦艾鱼容向古易慎戈廖庾终暨居衡步都耿满弘匡国文寇广禄阙东欧殳沃利蔚越夔隆师巩厍聂晁勾敖融冷訾辛阚那简饶空曾毋沙乜养鞠须丰巢关蒯相查后荆红游竺权逯盖益桓公隋亓肖闫付仝渠尉苟"
-_NAME = re.compile(rf"(?:我姓|免贵姓|姓)\s*([{_SURNAMES}])(?:[，。,\s叫]|$|的)?|我(?:是|叫)([{_SURNAMES}](?:先生|女士|阿姨|大爷|大妈|师傅|老师|叔|姨))|(?:我叫|名字(?:叫|是))\s*([{_SURNAMES}][\u4e00-\u9fff]{{1,2}})(?=[，。,\s]|$)|^([{_SURNAMES}](?:先生|女士|阿姨|大爷|大妈|师傅|老师))$")
+SURNAMES = "赵钱孙李周吴郑王冯陈褚卫蒋沈韩杨朱秦尤许何吕施张孔曹严华金魏陶姜戚谢邹喻柏水窦章云苏潘葛奚范彭郎鲁韦昌马苗凤花方俞任袁柳酆鲍史唐费廉岑薛雷贺倪汤滕殷罗毕郝邬安常乐于时傅皮卞齐康伍余元卜顾孟平黄和穆萧尹姚邵湛汪祁毛禹狄米贝明臧计伏成戴谈宋茅庞熊纪舒屈项祝董梁杜阮蓝闵席季麻强贾路娄危江童颜郭梅盛林刁钟徐邱骆高夏蔡田樊胡凌霍虞万支柯昝管卢莫经房裘缪干解应宗丁宣邓郁单杭洪包诸左石崔吉钮龚程嵇邢滑裴陆荣翁荀羊惠甄曲家封芮羿储靳汲邴糜松井段富巫乌焦巴弓牧隗山谷车侯宓蓬全郗班仰秋仲伊宫宁仇栾暴甘钭厉戎祖武符刘景詹束龙叶幸司韶郜黎蓟薄印宿白怀蒲台从鄂索咸籍赖卓蔺屠蒙池乔阴胥能苍双闻莘党翟谭贡劳逄姬申扶堵冉宰郦雍郤璩桑桂濮牛寿通边扈燕冀郏浦尚农温别庄晏柴瞿阎充慕连茹习宦艾鱼容向古易慎戈廖庾终暨居衡步都耿满弘匡国文寇广禄阙东欧殳沃利蔚越夔隆师巩厍聂晁勾敖融冷訾辛阚那简饶空曾毋沙乜养鞠须丰巢关蒯相查后荆红游竺权逯盖益桓公隋亓肖闫付仝渠尉苟佘佟覃谌阎麦帅迟亢逯郏牟苑楚晋仉綦逄缑揭"
+_NAME = re.compile(rf"(?:我姓|免贵姓|姓)\s*([{SURNAMES}])(?:[，。,\s叫]|$|的)?|我(?:是|叫)([{SURNAMES}](?:先生|女士|阿姨|大爷|大妈|师傅|老师|叔|姨))|(?:我叫|名字(?:叫|是))\s*([{SURNAMES}][\u4e00-\u9fff]{{1,2}})(?=[，。,\s]|$)|^([{SURNAMES}](?:先生|女士|阿姨|大爷|大妈|师傅|老师))$")
 # Bounded, and only from the first digit of a run: thousands of digits in a row must not cost seconds.
 _AMOUNT = re.compile(r"(?:(?<![\d.])\d{1,12}(?:\.\d{1,6})?|(?<![一二两三四五六七八九十百千])[一二两三四五六七八九十百千]{1,12})\s?(?:多|来)?\s?(?:万(?:多|[一二三四五六七八九]千?)?|千(?:多|[一二三四五六七八九])?|百(?:多)?)?\s?(?:块钱|块|元|万元|万块|万)(?!平|人|里)")
 _PEOPLE = re.compile(r"(?:(?<!\d)\d{1,9}|(?<![一二两三四五六七八九十百])[一二两三四五六七八九十百]{1,9})\s?(?:多|来|几)?\s?(?:个人|人|名|位|户|家人|家住户|个工友|个工人|个老乡|口人|口子)(?!民币)")
 _WHEN = re.compile(r"(?:每天|天天|每晚|夜夜|夜里|半夜|凌晨|早上|早晨|上午|中午|下午|傍晚|晚上|夜间|白天|周末|今天|昨天|前天|昨晚|今早|今晚|上周|上个月|这个月|去年|今年|最近|从)?[^，。；！？\s]{0,4}(?:\d{1,2}|[一二两三四五六七八九十]{1,3})\s*(?:点半?|时|月\d{1,2}[日号]?|月份|[天周年]了?|个(?:多)?月|个(?:多)?星期|个(?:多)?小时)[^，。；！？\s]{0,6}|(?:每天|天天|夜夜|每晚|昨晚|昨天|前天|今早|今天|今晚|夜里|半夜|凌晨|一到晚上|上周|上个月|这个月|去年|周末)[^，。；！？\s]{0,8}")
 _EMPLOYER = re.compile(r"[\w（）()]{2,16}?(?:有限责任公司|有限公司|股份公司|集团|公司|建筑队|工程队|工地|厂|酒店|饭店|店|学校|医院|项目部|劳务队|物流园|快递点|工厂|车间|项目)")
 _ANONYMOUS = re.compile(r"匿名|不(?:要|想|愿|便|能)?(?:留|写|透露|登记|记|署|说)(?:我的?)?(?:真实)?(?:姓名|名字|名)|别(?:写|留|记|登)[^，。]{0,3}(?:姓名|名字|名)")
-_CONFIDENTIAL = re.compile(r"保密|(?:千万|可|一定)?(?:别|不要|不能|莫|勿)(?:让|叫|给)[^，。]{0,8}(?:知道|晓得|发现|看到|看见)|(?:别|不要|不能|勿)(?:泄露|透露|暴露|告诉|说出)[^，。]{0,8}(?:我|身份|信息|姓名|他|单位|厂|老板|公司)?|打击报复|怕(?:被)?(?:报复|穿小鞋|找麻烦)")
+_CONFIDENTIAL = re.compile(r"保密|(?:千万|可|一定)?(?:别|不要|不能|莫|勿)(?:让|叫|给)[^，。]{0,8}(?:知道|晓得|发现|看到|看见)|(?:别|不要|不能|莫|千万)[^，。]{0,4}(?:说|讲|提)(?:出去)?(?:是|到)?我|会不会[^，。]{0,4}(?:让|被|叫)[^，。]{1,8}(?:知道|晓得)|(?:别|不要|不能|勿)(?:泄露|透露|暴露|告诉|说出)[^，。]{0,8}(?:我|身份|信息|姓名|他|单位|厂|老板|公司)?|打击报复|怕(?:被)?(?:报复|穿小鞋|找麻烦)")
 _CORRECTION = re.compile(r"(?:不对|错了|不是|说错了|更正|纠正|改成|应该是|是)[，,\s]*")
 # "你们这样做不对" in a letter corrects nobody's address.
 _SELF_CORRECTION = re.compile(r"(?:^|[，。！？,.!?\s])[啊哦嗯呃]*(?:不对|错了|更正)|说错了|不对不对")
@@ -162,6 +162,7 @@ def add_text(petition: Petition, text: str) -> Petition:
     if not text:
         return petition
     changed = replace(petition, texts=(*petition.texts, text)) if text not in petition.texts else petition
+    anonymous, confidential = find_secrecy(text)
     facts = dict(changed.facts)
     for slot, value in facts_in(text).items():
         facts.setdefault(slot, value)
@@ -170,8 +171,8 @@ def add_text(petition: Petition, text: str) -> Petition:
         facts=facts,
         name=changed.name or find_name(text),
         phone=find_phone(text) or changed.phone,
-        anonymous=changed.anonymous or bool(_ANONYMOUS.search(text)),
-        confidential=changed.confidential or bool(_CONFIDENTIAL.search(text)),
+        anonymous=changed.anonymous or anonymous,
+        confidential=changed.confidential or confidential,
     )
 
 
@@ -275,6 +276,11 @@ def main_span(spans: Sequence[Mapping[str, Any]], text: str) -> str | None:
     return str(max(spans, key=lambda span: (float(span.get("weight", 0.0)), -int(span["start"])))["text"])
 
 
+def find_secrecy(text: str) -> tuple[bool, bool]:
+    """Whether somebody will not be named, and whether somebody wants to be kept secret."""
+    return bool(_ANONYMOUS.search(text)), bool(_CONFIDENTIAL.search(text))
+
+
 def answer_slot(petition: Petition, slot: str, text: str) -> Petition:
     """A plain answer to a question for `slot` (not the place); a refusal counts as answered."""
     value = facts_in(text).get(slot) or text.strip()[:120]
@@ -352,7 +358,7 @@ def mask(text: str) -> str:
     masked = _IDENTITY.sub(lambda m: m.group()[:6] + "********" + m.group()[-4:-3] + "***", text)
     masked = _BANK_CARD.sub(lambda m: "*" * len(m.group()), masked)
     masked = _SPOKEN_PHONE.sub(lambda m: _mask_phone(m.group()), masked)
-    return re.sub(rf"((?:我叫|名字叫|名字是)\s*[{_SURNAMES}])[\u4e00-\u9fff]{{1,2}}", r"\1**", masked)
+    return re.sub(rf"((?:我叫|名字叫|名字是)\s*[{SURNAMES}])[\u4e00-\u9fff]{{1,2}}", r"\1**", masked)
 
 
 def _mask_phone(found: str) -> str:

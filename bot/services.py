@@ -42,9 +42,12 @@ def utc_now() -> datetime:
 
 def build_services(settings: Settings, *, now: Callable[[], datetime] = utc_now) -> Services:
     """Raises CatalogueError. Opens no connection yet."""
-    engine, vault = open_engine(settings), Vault(settings.secret_key)
     catalogue = load_catalogue(DATA_DIR, settings.city)
-    gazetteer = load_gazetteer(DATA_DIR, settings.city, catalogue.city)
+    return services_of(settings, now, catalogue, load_gazetteer(DATA_DIR, settings.city, catalogue.city))
+
+
+def services_of(settings: Settings, now: Callable[[], datetime], catalogue: Catalogue, gazetteer: Gazetteer) -> Services:
+    engine, vault = open_engine(settings), Vault(settings.secret_key)
     lanes = Lanes(settings.lane_file, settings.lane_suggest)
     tickets = Tickets(engine, vault, catalogue, now, lanes, frozenset(gazetteer.home_districts()))
     return Services(settings, engine, vault, catalogue, gazetteer, tickets, Handovers(engine, vault, now), now)

@@ -44,6 +44,8 @@ class Settings:
     wechat_aes_key: str = ""
     wechat_aes_key_previous: str = ""
     wechat_api_base: str = "https://api.weixin.qq.com"
+    wechat_open_base: str = "https://open.weixin.qq.com"
+    wechat_jssdk_url: str = "https://res.wx.qq.com/open/js/jweixin-1.6.0.js"
     wechat_template: str = ""
     wechat_subscription: str = ""
     asr_url: str = ""
@@ -66,6 +68,11 @@ class Settings:
     @property
     def base_url(self) -> str:
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def pages_in_wechat(self) -> bool:
+        """Whether pages opened inside WeChat can know who looks at them and use the phone; both hang on their public address."""
+        return bool(self.wechat_app_id and self.wechat_app_secret and self.public_url)
 
     @property
     def sandbox(self) -> bool:
@@ -139,7 +146,7 @@ def _check(settings: Settings) -> None:
     for name in ("wechat_aes_key", "wechat_aes_key_previous"):
         if getattr(settings, name) and len(getattr(settings, name)) != 43:
             raise SettingsError(f"{PREFIX}{name.upper()} must have 43 characters, as shown in the account's console")
-    for name in ("dispatch_url", "rasa_url", "public_url", "wechat_api_base", "asr_url"):
+    for name in ("dispatch_url", "rasa_url", "public_url", "wechat_api_base", "wechat_open_base", "wechat_jssdk_url", "asr_url"):
         value = getattr(settings, name)
         if value and not value.startswith(("http://", "https://")):
             raise SettingsError(f"{PREFIX}{name.upper()} must start with http:// or https://")

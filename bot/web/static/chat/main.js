@@ -2,6 +2,7 @@
 import { api, newId } from "./net.js";
 import { shrink } from "./picture.js";
 import { Log } from "./view.js";
+import { choosePhotos, locate, openWeChat, previewOf, upload } from "./wechat.js";
 
 const POLL_EVERY_MS = 4000;
 const POLL_AT_MOST_MS = 30000;
@@ -17,6 +18,9 @@ const [input, panel, plus, toast, counter] = ["text", "panel", "plus", "toast", 
 
 let skew = 0; // this device's clock may be wrong; stamps follow the server's
 const log = new Log(byId("log"), { baseUrl, assistant, toNewest: byId("to-newest"), clock: () => Date.now() + skew });
+
+let phone = { canLocate: false, canChoose: false }; // by way of WeChat
+const phoneKnown = chat.dataset.jssdk ? openWeChat(chat.dataset.jssdk).then((found) => { phone = found ?? phone; }) : Promise.resolve();
 
 // -- unsent messages survive a reload ---------------------------------------------------------------------------------
 
@@ -137,7 +141,8 @@ async function start() {
 // The page was opened by a printed code. Told once: a reload of the page is no second scan.
 function tellScene() {
   if (!chat.dataset.scene) return;
-  history.replaceState(null, "", location.pathname);
+  // WeChat checks its signature against the address that the page has at that moment.
+  phoneKnown.finally(() => history.replaceState(null, "", location.pathname));
   say("", { kind: "scene", scene: chat.dataset.scene });
 }
 
@@ -233,6 +238,7 @@ byId("place").addEventListener("click", () => {
     showPassing({ text: NO_PLACE[code] ?? NO_PLACE[2] });
     input.focus();
   };
+  if (phone.canLocate) return sayPlace(locate, instead);
   if (!navigator.geolocation) return instead(2);
   showToast("");
   navigator.geolocation.getCurrentPosition(
@@ -242,7 +248,37 @@ byId("place").addEventListener("click", () => {
   );
 });
 
-byId("photo").addEventListener("click", () => byId("file").click());
+async function sayPlace(find, instead) {
+  showToast("");
+  const place = await find();
+  if (place) say("", { kind: "location", location: { ...place, label: "" } }); else instead(1);
+}
+
+byId("photo").addEventListener("click", () => {
+  if (!phone.canChoose) return byId("file").click();
+  openPanel(false);
+  return sayPhotos();
+});
+
+async function sayPhotos() {
+  showToast("");
+  const chosen = (await choosePhotos(MAX_PICTURES)).slice(0, MAX_PICTURES);
+  for (const localId of chosen) {
+    const preview = await previewOf(localId);
+    const node = log.add({ sender: "resident", text: preview ? "" : "（照片）", preview }, { follow: true });
+    sendFromWeChat(localId, node, newId());
+  }
+}
+
+// WeChat takes the photo to its platform, from where the service fetches it; one after the other, because it refuses two at once.
+function sendFromWeChat(localId, node, messageId) {
+  enqueue(node, async () => {
+    const mediaId = await upload(localId);
+    const answer = mediaId ? await twice(() => api.wechatPicture(messageId, mediaId)) : { ok: false, status: 0, body: {}, now: NaN };
+    settle(answer, node, () => sendFromWeChat(localId, node, messageId));
+  });
+}
+
 byId("file").addEventListener("change", async (event) => {
   const files = [...event.target.files];
   event.target.value = "";
