@@ -41,6 +41,8 @@ from bot.web import (
     chat,
     desk,
     desk_batch,
+    desk_chats,
+    desk_tickets,
     dispatch,
     my,
     openapi,
@@ -49,6 +51,7 @@ from bot.web import (
     studio_data,
     studio_imports,
     studio_models,
+    studio_people,
     studio_review,
     studio_rules,
     tracking,
@@ -59,7 +62,7 @@ from bot.web import (
     wechat_login,
 )
 from bot.web.errors import register_error_handlers
-from bot.web.staff import init_staff
+from bot.web.staff import find_member, init_staff
 from bot.wechat_api import WeChatClient
 from bot.wechat_pages import WeChatPages
 from bot.wechat_turns import Turns
@@ -102,7 +105,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     inside_wechat = WeChatPages(services, client)
     signed_in = wechat_login.WebLogin(services, inside_wechat, here)
     machine = [
-        api.create_blueprint(services, conversations, assistant, allowed),
+        api.create_blueprint(services, conversations, assistant, allowed, find_member),
         chat.create_blueprint(services, conversations, limiter_check=here, wechat=inside_wechat, media=wechat_turns.media),
         dispatch.create_blueprint(services, metrics),
         wechat.create_blueprint(wechat.Callback(services, wechat_turns, metrics)),
@@ -116,9 +119,9 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     app.register_blueprint(my.create_blueprint(services, signed_in))
     app.register_blueprint(tracking.create_blueprint(services, signed_in))
     reviews = Reviews(services, assistant, ReviewIndex(services))
-    add_staff_pages(app, services, call_desk, reviews, rules)
+    add_staff_pages(app, services, assistant, call_desk, reviews, rules)
     if settings.sandbox:
-        app.register_blueprint(sandbox.create_blueprint(services))
+        app.register_blueprint(sandbox.create_blueprint(services, may_open=may_open_sandbox))
     add_operations(app, services, metrics, assistant)
     if threads:
         app.extensions["background"] = own = start_background(services, conversations, assistant, wechat_turns)
@@ -127,15 +130,24 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     return app
 
 
-def add_staff_pages(app: Flask, services: Services, call_desk: CallDesk, reviews: Reviews, rules: RulesFollower) -> None:
+def add_staff_pages(
+    app: Flask, services: Services, assistant: Assistant, call_desk: CallDesk, reviews: Reviews, rules: RulesFollower
+) -> None:
     """The desk of the agents and the studio of the supervisors, behind their login."""
     init_staff(app, services)
-    for pages in (uploads, desk_batch, studio_dashboard, studio_data, studio_imports, studio_models):
+    for pages in (uploads, desk_batch, desk_tickets, studio_dashboard, studio_data, studio_imports, studio_models, studio_people):
         app.register_blueprint(pages.create_blueprint(services))
     for pages in (desk, calls):
         app.register_blueprint(pages.create_blueprint(call_desk))
     app.register_blueprint(studio_rules.create_blueprint(services, rules))
+    app.register_blueprint(desk_chats.create_blueprint(services, assistant))
     app.register_blueprint(studio_review.create_blueprint(services, reviews.index))
+
+
+def may_open_sandbox() -> bool:
+    """Whoever sits at this machine runs the pilot; but a member of staff sees there no more than on the desk."""
+    member = find_member()
+    return sandbox.comes_from_this_machine() and (member is None or (not member.districts and member.cleared))
 
 
 def open_assistant(services: Services) -> Assistant:
@@ -175,6 +187,8 @@ def start_background(
     if services.settings.wechat_app_secret:
         threads.repeat("notices", background.RECOVER_EVERY, background.pushing(official_account.tell_news))
         threads.repeat("media", background.FETCH_MEDIA_EVERY, official_account.media.fetch_due)
+    threads.repeat("hand-over", background.RELEASE_EVERY, background.release_idle(services))
+    threads.repeat("search index", background.INDEX_EVERY, background.index_missing(services))
     threads.repeat("model watch", background.WATCH_MODELS_EVERY, background.model_watch(services, assistant))
     return threads
 

@@ -54,6 +54,8 @@ class Settings:
     models_dir: Path = PROJECT_ROOT / "models"
     api_token: str = ""
     rate_limit: int = 30
+    # So many minutes a resident waits for the person who has taken their conversation; then the bot goes on.
+    handover_minutes: int = 5
     # Lanes of the calibrated category confidence: from `lane_file` filed as read, from `lane_suggest` the resident is shown
     # the likely other classes, below it a person checks. The curve behind them: `make bench-nlu`.
     lane_file: float = 0.6
@@ -115,7 +117,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def _convert(name: str, text: str) -> object:
-    if name in ("port", "rate_limit"):
+    if name in ("port", "rate_limit", "handover_minutes"):
         try:
             return int(text)
         except ValueError:
@@ -137,6 +139,8 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"{PREFIX}PORT must lie between 0 and 65535")
     if settings.rate_limit < 0:
         raise SettingsError(f"{PREFIX}RATE_LIMIT must be 0 (off) or more")
+    if settings.handover_minutes < 1:
+        raise SettingsError(f"{PREFIX}HANDOVER_MINUTES must be 1 or more")
     if not 0 <= settings.lane_suggest <= settings.lane_file <= 1:
         raise SettingsError(f"{PREFIX}LANE_SUGGEST and {PREFIX}LANE_FILE must lie between 0 and 1, the first not above the second")
     for name in ("wechat_aes_key", "wechat_aes_key_previous"):

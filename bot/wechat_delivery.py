@@ -183,6 +183,8 @@ class Delivery:
 
     def _send(self, conversation_id: str, openid: str, text: str, notice: Row | None = None) -> str:
         """What certainly was not sent. A call that may have taken effect counts as sent: nothing is said twice."""
+        if not text:  # a person has the conversation, the bot says nothing
+            return ""
         try:
             result = self._try(openid, text, notice, lambda: self.contacts.take(conversation_id))
         except WeChatError as error:

@@ -20,8 +20,9 @@ from flask import Blueprint, Response, abort, jsonify, make_response, render_tem
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, HistoryItem, InboundMessage
+from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, InboundMessage
 from bot.db import StorageError, iso, parse_iso, reading, transaction
+from bot.history import HistoryItem, read_history
 from bot.pictures import MAX_PICTURE_BYTES, BadPicture, clean_picture, write_file
 from bot.schema import attachments
 from bot.services import Services
@@ -87,7 +88,7 @@ class ChatPages:
     def messages(self) -> Response:
         """Everything after (and a little before) the item the page has; all of the recent past when it names none."""
         after = request.args.get("after", "")
-        items = self.conversations.history(self._conversation(), limit=POLL_TURNS if after else FIRST_TURNS)
+        items = read_history(self.services, self._conversation(), limit=POLL_TURNS if after else FIRST_TURNS)
         known = next((item for item in items if item.id == after), None)
         if known is not None:
             since = iso(parse_iso(known.at) - POLL_OVERLAP)
@@ -221,7 +222,7 @@ class ChatPages:
         return self.conversations.conversation_id("web", _browser())
 
     def _history(self) -> list[HistoryItem]:
-        return self.conversations.history(self._conversation(), limit=POLL_TURNS)
+        return read_history(self.services, self._conversation(), limit=POLL_TURNS)
 
 
 def create_blueprint(
