@@ -101,12 +101,12 @@ def file_call(client: StaffClient, call_id: str) -> list[str]:
 
 @dataclass
 class ModelSwitch:
-    """A Rasa server on loopback in front of the trained model: up, down (refuses) or slow."""
+    """A Rasa server on loopback in front of the trained model: up, down (refuses), or taking its time until it is `free`."""
 
     port: int = 0
     up: bool = True
-    delay: float = 0.0
-    asked: int = field(default=0)
+    asked: int = 0
+    free: threading.Event = field(default_factory=threading.Event)
 
     def client(self, services: Services) -> RemoteAssistant:
         return RemoteAssistant(replace(services.settings, rasa_url=f"http://127.0.0.1:{self.port}"))
@@ -115,6 +115,7 @@ class ModelSwitch:
 @contextmanager
 def switched_model(assistant: Assistant) -> Iterator[ModelSwitch]:
     switch = ModelSwitch()
+    switch.free.set()
     reading = threading.Lock()  # the embedded model is for one thread at a time
 
     class Handler(BaseHTTPRequestHandler):
@@ -124,7 +125,7 @@ def switched_model(assistant: Assistant) -> Iterator[ModelSwitch]:
             if not switch.up:
                 self.send_error(503)
                 return
-            time.sleep(switch.delay)
+            switch.free.wait()
             with reading:
                 parsed = assistant.parse(body["text"])
             self.answer(json.dumps(parsed, default=float).encode())
@@ -148,6 +149,7 @@ def switched_model(assistant: Assistant) -> Iterator[ModelSwitch]:
     try:
         yield switch
     finally:
+        switch.free.set()
         server.shutdown()
         server.server_close()
         thread.join()
