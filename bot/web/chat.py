@@ -93,7 +93,7 @@ class ChatPages:
         if known is not None:
             since = iso(parse_iso(known.at) - POLL_OVERLAP)
             items = [item for item in items if item.at >= since and item.id != after]
-        return jsonify(items=[asdict(item) for item in items])
+        return jsonify(items=[asdict(item) for item in items], person=self._person())
 
     def send(self) -> tuple[Response, int]:
         _refuse_foreign(self.services)
@@ -117,7 +117,7 @@ class ChatPages:
         user_item = {"id": f"r{receipt.row_id}", "at": said.at if said else iso(self.services.now())}
         # `items` are the answers as history will show them. A passing apology is only in `messages`: the true answer may follow.
         items = [asdict(item) for item in kept if item.sender == "bot"]
-        return jsonify(**reply.as_dict(), user_item=user_item, items=items), 200
+        return jsonify(**reply.as_dict(), user_item=user_item, items=items, person=self._person()), 200
 
     # -- pictures -------------------------------------------------------------------------------------------------
 
@@ -220,6 +220,11 @@ class ChatPages:
 
     def _conversation(self) -> str:
         return self.conversations.conversation_id("web", _browser())
+
+    def _person(self) -> str | None:
+        """Who of the staff is talking with this browser."""
+        handover = self.services.handovers.find(self._conversation())
+        return handover.holder if handover else None
 
     def _history(self) -> list[HistoryItem]:
         return read_history(self.services, self._conversation(), limit=POLL_TURNS)

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, abort, jsonify, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from bot.access import Access
 from bot.dashboard import build_dashboard
 from bot.dashboard_files import as_pdf, as_workbook
 from bot.db import parse_iso
@@ -156,12 +157,9 @@ def _range(spot: Mapping[str, Any]) -> str:
 
 def _row(services: Services, number: str) -> Mapping[str, Any] | None:
     try:
-        ticket = services.tickets.get_ticket(number)
+        ticket = Access(services, current_member()).get_ticket(number)
     except TicketNotFound:
         return None
-    member, petition = current_member(), ticket.petition
-    if not member.may_read(district=(petition.place or {}).get("district"), confidential=petition.confidential):
-        return {"number": number, "title": "（无权查看）", "state": ticket.state_label, "link": False}
     return {
         "number": number,
         "title": ticket.title,
@@ -169,5 +167,4 @@ def _row(services: Services, number: str) -> Mapping[str, Any] | None:
         "department": ticket.status_department or ticket.lead_department,
         "filed": china_time(ticket.filed_at),
         "due": china_time(ticket.due_at) if ticket.due_at else "",
-        "link": True,
     }

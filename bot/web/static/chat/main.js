@@ -5,6 +5,7 @@ import { Log } from "./view.js";
 import { choosePhotos, locate, openWeChat, previewOf, upload } from "./wechat.js";
 
 const POLL_EVERY_MS = 4000;
+const POLL_WITH_PERSON_MS = 1500; // a person types while the resident waits
 const POLL_AT_MOST_MS = 30000;
 const RETRY_AFTER_MS = 1500;
 const MAX_PICTURES = 6;
@@ -83,6 +84,7 @@ function settle({ ok, status, body, now }, node, retry, giveUp = () => {}) {
     noteTime(now);
     log.sent(node, body.user_item.id);
     newestId = body.user_item.id;
+    showPerson(body.person);
     if (body.items.length) showItems(body.items); else body.messages.forEach(showPassing);
     return;
   }
@@ -117,7 +119,8 @@ async function poll() {
     const asked = newestId;
     const answer = await api.items(asked);
     setOffline(answer.status === 0);
-    pollEvery = answer.ok ? POLL_EVERY_MS : Math.min(pollEvery * 2, POLL_AT_MOST_MS);
+    if (answer.ok) showPerson(answer.body.person);
+    pollEvery = answer.ok ? (person ? POLL_WITH_PERSON_MS : POLL_EVERY_MS) : Math.min(pollEvery * 2, POLL_AT_MOST_MS);
     // What the resident said meanwhile is on the screen without its id: such an answer would show it twice.
     if (answer.ok && !waiting && asked === newestId) showItems(answer.body.items);
   }
@@ -130,6 +133,7 @@ async function start() {
   noteTime(answer.now);
   setOffline(answer.status === 0);
   const items = answer.ok ? answer.body.items : [];
+  if (answer.ok) showPerson(answer.body.person);
   if (items.length) showItems(items, { follow: true }); else showWelcome();
   for (const message of unsent.all()) sendMessage(message, log.add({ sender: "resident", text: shownText(message) }, { follow: true }));
   tellScene();
@@ -151,6 +155,17 @@ function showWelcome() {
   const chips = [...byId("examples").content.querySelectorAll("button")];
   log.add({ sender: "bot", text, buttons: chips.map((chip) => ({ title: chip.textContent, payload: chip.dataset.payload })) });
   log.toTop();
+}
+
+let person = null;
+
+function showPerson(name) {
+  if ((name ?? null) === person) return;
+  person = name ?? null;
+  const line = byId("person-here");
+  line.hidden = !person;
+  line.textContent = person ? `工作人员 ${person} 正在和您对话` : "";
+  if (person) pollEvery = POLL_WITH_PERSON_MS;
 }
 
 function setOffline(off) { byId("offline").hidden = !off; }

@@ -114,8 +114,9 @@ export class Log {
     const resident = item.sender === "resident";
     if (resident) this.dropReplies();
     const bubble = this.bubble(item);
-    const column = el("div", "column", el("span", "visually-hidden", resident ? "您说：" : `${this.assistant}说：`), el("div", "line-up", bubble));
-    const node = el("div", `item ${resident ? "resident" : "bot"}`);
+    const who = resident ? "您说：" : item.sender === "staff" ? "工作人员说：" : `${this.assistant}说：`;
+    const column = el("div", "column", el("span", "visually-hidden", who), el("div", "line-up", bubble));
+    const node = el("div", `item ${resident ? "resident" : item.sender === "staff" ? "bot staff" : "bot"}`);
     if (!resident) node.append(this.avatar());
     node.append(column);
     if (item.id) node.dataset.id = item.id;
