@@ -16,7 +16,7 @@ from bot.gazetteer import Place
 from bot.text import fold
 
 # What stands so far in front is what the writer puts first: the title, or the first sentences.
-HEAD = 130
+HEAD = 90
 # A name is one when so many of the openings that have its characters have it as a place; else it is a word (搅拌站, 公交).
 LEAST_SHARE = 1 / 3
 # Names shorter than this stand inside too many other words to be looked for in texts.
