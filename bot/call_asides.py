@@ -14,7 +14,7 @@ from bot.catalogue import Entry
 from bot.db import iso, reading
 from bot.knowledge import find_entry, points_near
 from bot.services import Services
-from bot.similar import Earlier, find_earlier, find_similar
+from bot.similar import Earlier, find_cluster, find_earlier, find_similar
 from bot.staff import StaffMember
 from bot.ticket import FINAL_STATES, STATES
 
@@ -26,11 +26,11 @@ class Asides:
     services: Services
 
     def look(self, call: PhoneCall, form: Form, member: StaffMember) -> dict[str, Any]:
-        similar, earlier = self._tickets(call, form)
+        similar, earlier, cluster = self._tickets(call, form)
         entries = self._entries(call, form)
         return {
-            "similar": [self._shown(ticket) for ticket in similar if self._readable(ticket, member)],
-            "earlier": [self._shown(ticket) for ticket in earlier if self._readable(ticket, member)],
+            "similar": [self._shown(ticket, cluster) for ticket in similar if self._readable(ticket, member)],
+            "earlier": [self._shown(ticket, cluster) for ticket in earlier if self._readable(ticket, member)],
             "knowledge": [_entry(entry) for entry in entries],
             "points": self._points(entries, form.petition.place or {}),
         }
@@ -38,18 +38,21 @@ class Asides:
     def person_key(self, call: PhoneCall, form: Form) -> str | None:
         return None if form.petition.anonymous else self.services.vault.person_key(form.petition.phone or call.caller)
 
-    def _tickets(self, call: PhoneCall, form: Form) -> tuple[list[Earlier], list[Earlier]]:
+    def _tickets(self, call: PhoneCall, form: Form) -> tuple[list[Earlier], list[Earlier], str | None]:
+        """Of others, of the caller, and the cluster that the form would join by itself."""
         person, catalogue, petition = self.person_key(call, form), self.services.catalogue, form.petition
         with reading(self.services.engine) as connection:
             similar = find_similar(connection, petition, catalogue, self.services.now(), person_key=person)
             earlier = find_earlier(connection, petition, catalogue, person) if person else []
+            cluster = find_cluster(connection, petition, catalogue, self.services.now())
         own = {ticket.number for ticket in earlier} | set(call.ticket_numbers)
-        return [ticket for ticket in similar if ticket.number not in own], [t for t in earlier if t.number not in call.ticket_numbers]
+        others = [ticket for ticket in similar if ticket.number not in own]
+        return others, [ticket for ticket in earlier if ticket.number not in call.ticket_numbers], cluster
 
     def _readable(self, ticket: Earlier, member: StaffMember) -> bool:
         return member.may_read(district=ticket.district, confidential=ticket.confidential)
 
-    def _shown(self, ticket: Earlier) -> dict[str, Any]:
+    def _shown(self, ticket: Earlier, cluster: str | None) -> dict[str, Any]:
         return {
             "number": ticket.number,
             "title": ticket.title,
@@ -60,6 +63,7 @@ class Asides:
             "filed_at": iso(ticket.filed_at),
             "lead": ticket.lead_department,
             "same_matter": ticket.same_matter,
+            "auto": ticket.number == cluster,
             "appellants": ticket.appellants,
         }
 

@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bot.access import Access
+from bot.assistant import Assistant
 from bot.call_asides import Asides
 from bot.call_draft import drafts_of
+from bot.call_filing import ALONE, JOIN, MERGE, CallFiling, Filing
 from bot.call_form import (
     FIELDS,
     Draft,
@@ -26,7 +29,7 @@ from bot.call_form import (
 )
 from bot.call_reading import CallReader, Reading
 from bot.call_view import state_of, token_of
-from bot.calls import FILED, MERGE, MOST_FORMS, CallNotFound, Calls, Filing, PhoneCall
+from bot.calls import FILED, MOST_FORMS, OPEN, CallClosed, CallNotFound, Calls, NewTurn, PhoneCall
 from bot.services import Services
 from bot.staff import StaffMember
 from bot.ticket import is_confidential
@@ -67,6 +70,7 @@ class Watchers:
 class CallDesk:
     services: Services
     calls: Calls
+    filing: CallFiling
     reader: CallReader
     watchers: Watchers
     asides: Asides
@@ -87,7 +91,7 @@ class CallDesk:
             return False
         petitions = [form.petition for form in self.forms(call, self.reader.follow(call))]
         return all(
-            member.may_read(district=(p.place or {}).get("district"), confidential=is_confidential(p, self.services.catalogue))
+            member.may_read(district=self.services.tickets.district_of(p), confidential=is_confidential(p, self.services.catalogue))
             for p in petitions
         )
 
@@ -109,12 +113,56 @@ class CallDesk:
         known = {name: drafts[0].fields[name] for name in ("name", "phone") if name in drafts[0].fields}
         return [*drafts, *(Draft(fields=known, model=drafts[0].model) for _ in range(wanted - len(drafts)))][:wanted]
 
-    def set_field(self, call_id: str, number: int, name: str, value: Any, member: StaffMember) -> None:
+    # -- changes by the agent -------------------------------------------------------------------------------------
+
+    def set_field(self, call_id: str, number: int, name: str, value: Any, member: StaffMember, *, release: bool = False) -> None:
         """Raises FormError, CallNotFound, CallClosed."""
+        self.get(call_id, member)
         if name not in FIELDS or not 0 <= number < MOST_FORMS:
             raise FormError("没有这一栏。")
-        cleaned = clean_value(name, value, self.services.catalogue)
-        self.calls.set_field(call_id, number, name, cleaned, username=member.username)
+        if release:
+            self.calls.release_field(call_id, number, name, username=member.username)
+        else:
+            self.calls.set_field(call_id, number, name, clean_value(name, value, self.services.catalogue), username=member.username)
+        self.watchers.ring(call_id)
+
+    def set_appeals(self, call_id: str, count: int | None, member: StaffMember) -> None:
+        self.get(call_id, member)
+        if count is not None and not 1 <= count <= MOST_FORMS:
+            raise FormError(f"一通电话最多分 {MOST_FORMS} 件。")
+        self.calls.set_appeals(call_id, count, username=member.username)
+        self.watchers.ring(call_id)
+
+    def set_relation(self, call_id: str, number: int, kind: Any, ticket: Any, member: StaffMember) -> None:
+        """Only to a ticket that this person may read. Raises FormError, CallNotFound, TicketNotFound, CallClosed."""
+        self.get(call_id, member)
+        if kind not in (JOIN, ALONE, MERGE, None) or not 0 <= number < MOST_FORMS:
+            raise FormError("没有这种并单方式。")
+        if kind in (JOIN, MERGE):
+            Access(self.services, member).get_ticket(str(ticket))
+        self.calls.set_relation(call_id, number, kind, str(ticket) if kind in (JOIN, MERGE) else None, username=member.username)
+        self.watchers.ring(call_id)
+
+    def add_turns(self, call_id: str, turns: Sequence[NewTurn], member: StaffMember) -> None:
+        call = self.get(call_id, member)
+        if call.state != OPEN:
+            raise CallClosed("这通电话已经办完，不能再改。")
+        self.heard(self.calls.take_turns(call_id, turns, username=call.username or member.username))
+
+    def heard(self, call: PhoneCall) -> None:
+        """Turns have come: read them now, so that the page has not to ask for it, and wake who is looking."""
+        self.reader.follow(call)
+        self.watchers.ring(call.id)
+
+    def undo(self, call_id: str, number: int, member: StaffMember) -> str:
+        self.get(call_id, member)
+        ticket = self.filing.undo_relation(call_id, number, username=member.username)
+        self.watchers.ring(call_id)
+        return ticket
+
+    def drop(self, call_id: str, member: StaffMember) -> None:
+        self.get(call_id, member)
+        self.calls.drop(call_id, username=member.username)
         self.watchers.ring(call_id)
 
     # -- filing ---------------------------------------------------------------------------------------------------
@@ -140,7 +188,7 @@ class CallDesk:
         if problems or not forms:
             raise NotFiled(problems)
         filings = [self._filing(call, number, form, drafts[number]) for number, form in enumerate(forms)]
-        numbers = self.calls.file(call_id, filings, username=member.username)
+        numbers = self.filing.file(call_id, filings, username=member.username)
         self.watchers.ring(call_id)
         return numbers
 
@@ -164,6 +212,11 @@ class CallDesk:
         who = "" if petition.anonymous or petition.confidential else "".join(filter(None, (petition.name, petition.phone)))
         note = f"又来电反映：{petition.description}" + (f"（来电人 {who}）" if who else "")
         return Filing(petition, call.relation(number), note, find_corrections(replace(form, draft=draft)))
+
+    def look_aside(self, call_id: str, number: int, member: StaffMember) -> dict[str, Any]:
+        call = self.get(call_id, member)
+        forms = self.forms(call, self.reader.follow(call))
+        return self.asides.look(call, forms[min(max(number, 0), len(forms) - 1)], member)
 
     # -- what the page shows --------------------------------------------------------------------------------------
 
@@ -197,3 +250,9 @@ class CallDesk:
         finally:
             self.places.release()
         return True
+
+
+def build_desk(services: Services, assistant: Assistant) -> CallDesk:
+    watchers, calls = Watchers(), Calls(services)
+    reader = CallReader(services, assistant, watchers.ring)
+    return CallDesk(services, calls, CallFiling(services, calls), reader, watchers, Asides(services))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from bot.calls import Correction
+from bot.call_filing import Correction
 from bot.catalogue import OTHER, REQUEST_TYPES, URGENCIES, Catalogue, CatalogueError
 from bot.gazetteer import Gazetteer
 from bot.petition import MAX_TITLE, Petition, facts_in, find_phone, matter_of, missing_slots

@@ -5,23 +5,23 @@ again from the turns (bot/call_reading.py). Turns, numbers and forms are sealed 
 """
 from __future__ import annotations
 
+import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, text, update
 from sqlalchemy.engine import Connection, Row
 
 from bot.db import iso, reading, transaction
-from bot.petition import Petition, petition_from_dict
 from bot.services import Services
-from bot.staff_schema import call_turns, calls, corrections
-from bot.ticket import Ticket
+from bot.staff_schema import call_turns, calls
 
 OPEN, FILED, DROPPED = "open", "filed", "dropped"
-MOST_TURNS, MOST_FORMS, MOST_LISTED = 2000, 4, 100
+MOST_TURNS, MOST_FORMS, MOST_LISTED, MOST_KNOWN = 2000, 4, 100, 300
 # How a form is to be filed: beside an open ticket of the same trouble, as its own, or as an addition to that ticket.
 JOIN, ALONE, MERGE = "join", "alone", "merge"
 
@@ -36,7 +36,7 @@ _VERSION = select(calls.c.version).where(calls.c.id == bindparam("id"))
 _NEW_TURN = call_turns.insert()
 _REVISE = (
     update(call_turns)
-    .where(call_turns.c.call_id == bindparam("id"), call_turns.c.turn_id == bindparam("turn"))
+    .where(call_turns.c.call_id == bindparam("of_call"), call_turns.c.turn_id == bindparam("turn"))
     .values(text=bindparam("said"))
 )
 _TURNS = select(call_turns).where(call_turns.c.call_id == bindparam("id")).order_by(call_turns.c.at, call_turns.c.position)
@@ -99,28 +99,10 @@ class PhoneCall:
 
 
 @dataclass(frozen=True)
-class Correction:
-    """What a person changed of what the model had read; `evidence` are the words the old value came from."""
-
-    field: str
-    old: Any
-    new: Any
-    evidence: str
-
-
-@dataclass(frozen=True)
-class Filing:
-    """One form, ready to become a ticket. `note` is what an existing ticket gets where the form is merged into it."""
-
-    petition: Petition
-    relation: Mapping[str, Any]
-    note: str
-    corrections: tuple[Correction, ...] = ()
-
-
-@dataclass(frozen=True)
 class Calls:
     services: Services
+    _known: OrderedDict[str, PhoneCall] = field(default_factory=OrderedDict)  # the newest version that was read of a call
+    _knowing: threading.Lock = field(default_factory=threading.Lock)
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
@@ -140,18 +122,18 @@ class Calls:
         """
         with transaction(self.services.engine) as connection:
             now = iso(self.services.now())
-            connection.execute(_OPEN_CALL, {"id": call_id, "origin": origin, "form": self._seal({}), "now": now})
+            connection.execute(_OPEN_CALL, {"id": call_id, "origin": origin, "form": self.seal({}), "now": now})
             row = connection.execute(_LOCKED, {"id": call_id}).one()
             changed = self._add_turns(connection, call_id, turns, now)
             values: dict[str, Any] = {}
             if caller and not row.caller:
-                values.update(caller=self._seal(caller), person_key=self.services.vault.person_key(caller))
+                values.update(caller=self.seal(caller), person_key=self.services.vault.person_key(caller))
             if username and not row.username:
                 values["username"] = username
             if ended and not row.ended_at:
                 values["ended_at"] = now
             if changed or values:
-                self._touch(connection, call_id, **values)
+                self.touch(connection, call_id, **values)
             return self._load(connection, call_id)
 
     def open(self, turns: Sequence[NewTurn], *, username: str, origin: str) -> PhoneCall:
@@ -169,13 +151,13 @@ class Calls:
             if known.get(turn_id) == turn.text:
                 continue
             if turn_id in known:
-                connection.execute(_REVISE, {"id": call_id, "turn": turn_id, "said": self._seal(turn.text)})
+                connection.execute(_REVISE, {"of_call": call_id, "turn": turn_id, "said": self.seal(turn.text)})
             elif len(known) >= MOST_TURNS:
                 raise CallClosed(f"一通电话最多记 {MOST_TURNS} 轮，后面的请另开一张空白单。")
             else:
                 position += 1
                 row = {"call_id": call_id, "position": position, "turn_id": turn_id, "speaker": turn.speaker, "at": turn.at or latest}
-                connection.execute(_NEW_TURN, {**row, "text": self._seal(turn.text)})
+                connection.execute(_NEW_TURN, {**row, "text": self.seal(turn.text)})
             known[turn_id], latest, changed = turn.text, max(latest, turn.at or latest), True
         return changed
 
@@ -184,13 +166,19 @@ class Calls:
     def get(self, call_id: str) -> PhoneCall:
         """Raises CallNotFound."""
         with reading(self.services.engine) as connection:
-            return self._load(connection, call_id)
+            row = connection.execute(_VERSION, {"id": call_id}).first()
+            if row is None:
+                raise CallNotFound
+            known = self._known.get(call_id)  # its turns are opened once a version, however many pages look
+            return known if known and known.version == row.version else self._remember(self._load(connection, call_id))
 
-    def find_version(self, call_id: str) -> int | None:
-        """Grows with every change of the call; cheap, for pages that wait for one."""
-        with reading(self.services.engine) as connection:
-            found: int | None = connection.execute(_VERSION, {"id": call_id}).scalar()
-        return found
+    def _remember(self, call: PhoneCall) -> PhoneCall:
+        with self._knowing:
+            self._known[call.id] = call
+            self._known.move_to_end(call.id)
+            while len(self._known) > MOST_KNOWN:
+                self._known.popitem(last=False)
+        return call
 
     def list_open(self, username: str | None) -> list[PhoneCall]:
         """Calls nobody has and those of this person, or everybody's (None); oldest first."""
@@ -198,7 +186,8 @@ class Calls:
         if username is not None:
             wanted = wanted.where((calls.c.username == username) | calls.c.username.is_(None))
         with reading(self.services.engine) as connection:
-            return [self._load(connection, row.id) for row in connection.execute(wanted).fetchall()]
+            ids = [row.id for row in connection.execute(wanted).fetchall()]
+        return [self.get(call_id) for call_id in ids]
 
     def count_filed(self, username: str, since: str) -> int:
         filed = (calls.c.username == username) & (calls.c.state == FILED) & (calls.c.updated_at >= since)
@@ -223,15 +212,15 @@ class Calls:
 
     # -- what a person sets ---------------------------------------------------------------------------------------
 
-    def set_field(self, call_id: str, number: int, field: str, value: Any, *, username: str) -> PhoneCall:
+    def set_field(self, call_id: str, number: int, name: str, value: Any, *, username: str) -> PhoneCall:
         """Keep what a person set in one form. Raises CallNotFound, CallClosed."""
-        return self._change_form(call_id, number, lambda form: {**form, "set": {**form.get("set", {}), field: value}}, username)
+        return self._change_form(call_id, number, lambda form: {**form, "set": {**form.get("set", {}), name: value}}, username)
 
-    def release_field(self, call_id: str, number: int, field: str, *, username: str) -> PhoneCall:
+    def release_field(self, call_id: str, number: int, name: str, *, username: str) -> PhoneCall:
         """Back to what the model suggests."""
 
         def release(form: Mapping[str, Any]) -> dict[str, Any]:
-            return {**form, "set": {name: value for name, value in form.get("set", {}).items() if name != field}}
+            return {**form, "set": {kept: value for kept, value in form.get("set", {}).items() if kept != name}}
 
         return self._change_form(call_id, number, release, username)
 
@@ -244,7 +233,7 @@ class Calls:
         """How many appeals a person says there are; None leaves it to the model. Forms beyond the count lose what was set."""
         with self._changing(call_id, username) as (connection, call):
             form = {**call.form, "appeals": count, "forms": list(call.form.get("forms", ()))[: count or MOST_FORMS]}
-            connection.execute(update(calls).where(calls.c.id == call_id).values(form=self._seal(form)))
+            connection.execute(update(calls).where(calls.c.id == call_id).values(form=self.seal(form)))
         return self.get(call_id)
 
     def end(self, call_id: str, *, username: str) -> PhoneCall:
@@ -262,85 +251,18 @@ class Calls:
             forms += [{} for _ in range(number + 1 - len(forms))]
             forms[number] = change(forms[number])
             form = {**call.form, "forms": forms}
-            connection.execute(update(calls).where(calls.c.id == call_id).values(form=self._seal(form)))
+            connection.execute(update(calls).where(calls.c.id == call_id).values(form=self.seal(form)))
         return self.get(call_id)
 
     @contextmanager
     def _changing(self, call_id: str, username: str) -> Iterator[tuple[Connection, PhoneCall]]:
         """An open call while this person changes it; a call that nobody has becomes theirs."""
         with transaction(self.services.engine) as connection:
-            call = self._lock(connection, call_id)
+            call = self.lock(connection, call_id)
             if call.state != OPEN:
                 raise CallClosed("这通电话已经办完，不能再改。")
             yield connection, call
-            self._touch(connection, call_id, username=call.username or username)
-
-    # -- the end --------------------------------------------------------------------------------------------------
-
-    def file(self, call_id: str, filings: Sequence[Filing], *, username: str) -> list[str]:
-        """Ticket numbers, all of them in one commit; a call that was filed before gives the same ones.
-
-        Raises CallNotFound, CallClosed, TicketClosed (the ticket to merge into has ended), StorageError.
-        """
-        with transaction(self.services.engine) as connection:
-            call = self._lock(connection, call_id)
-            if call.state == FILED:
-                return list(call.ticket_numbers)
-            if call.state == DROPPED:
-                raise CallClosed("这通电话已经标为不立单。")
-            numbers = [self._file_one(call_id, number, filing, username) for number, filing in enumerate(filings)]
-            filed = [
-                {"number": ticket, "relation": dict(filing.relation), "petition": filing.petition.as_dict(), "note": filing.note}
-                for ticket, filing in zip(numbers, filings, strict=True)
-            ]
-            for filing in filings:
-                self._keep_corrections(connection, call_id, filing, username)
-            # Who wants to be anonymous is not kept by the number that the telephone showed either.
-            forget = {"caller": None, "person_key": None} if all(filing.petition.anonymous for filing in filings) else {}
-            self._touch(
-                connection, call_id, state=FILED, username=call.username or username, ended_at=call.ended_at or iso(self.services.now()),
-                ticket_numbers=",".join(dict.fromkeys(numbers)), form=self._seal({**call.form, "filed": filed}), **forget,
-            )  # fmt: skip
-            return list(dict.fromkeys(numbers))
-
-    def _file_one(self, call_id: str, number: int, filing: Filing, username: str) -> str:
-        kind, other = filing.relation.get("kind"), str(filing.relation.get("number") or "")
-        tickets = self.services.tickets
-        if kind == MERGE:
-            return tickets.supplement(other, filing.note, urgency=filing.petition.urgency, actor=username).number
-        cluster = "" if kind == ALONE else (tickets.get_ticket(other).cluster if kind == JOIN else None)
-        return self._open_ticket(call_id, number, filing.petition, username, cluster).number
-
-    def _open_ticket(self, call_id: str, number: int, petition: Petition, username: str, cluster: str | None) -> Ticket:
-        key = f"call:{call_id}" if number == 0 else f"call:{call_id}:{number + 1}"
-        return self.services.tickets.open_ticket(petition, request_key=key, conversation_id=None, cluster=cluster, actor=username)
-
-    def undo_relation(self, call_id: str, number: int, *, username: str) -> str:
-        """Take one filed form out of the ticket or cluster it went into; the number of the ticket it has now.
-
-        Raises CallNotFound, CallClosed, TicketClosed.
-        """
-        with transaction(self.services.engine) as connection:
-            call = self._lock(connection, call_id)
-            filed = [dict(item) for item in call.form.get("filed", ())]
-            if not 0 <= number < len(filed):
-                raise CallClosed("这通电话没有这一件。")
-            item = filed[number]
-            merged_into, petition = str(item["number"]), petition_from_dict(item["petition"])
-            if item["relation"].get("kind") == MERGE:
-                self._take_back(merged_into, str(item["note"]), username)
-                item["number"] = self._open_ticket(call_id, number, petition, username, "").number
-            else:
-                self.services.tickets.regroup(merged_into, None, actor=username)
-            item["relation"] = {"kind": ALONE, "number": None}
-            numbers = ",".join(dict.fromkeys(str(one["number"]) for one in filed))
-            self._touch(connection, call_id, ticket_numbers=numbers, form=self._seal({**call.form, "filed": filed}))
-            return str(item["number"])
-
-    def _take_back(self, number: str, note: str, username: str) -> None:
-        ticket = self.services.tickets.get_ticket(number)
-        texts = tuple(said for said in ticket.petition.texts if said != note)
-        self.services.tickets.correct(number, replace(ticket.petition, texts=texts), note="撤销并单，前一条补充不属于此单", actor=username)
+            self.touch(connection, call_id, username=call.username or username)
 
     def drop(self, call_id: str, *, username: str) -> None:
         """No ticket comes of it: a wrong number, a question answered at once, a hoax."""
@@ -348,21 +270,9 @@ class Calls:
             ended = call.ended_at or iso(self.services.now())
             connection.execute(update(calls).where(calls.c.id == call_id).values(state=DROPPED, ended_at=ended))
 
-    def _keep_corrections(self, connection: Connection, call_id: str, filing: Filing, username: str) -> None:
-        rows = [
-            {
-                "at": iso(self.services.now()), "username": username, "source": "call", "subject": call_id, "field": change.field,
-                "old": self._seal(change.old), "new": self._seal(change.new), "evidence": self._seal(change.evidence),
-                "model": filing.petition.model,
-            }
-            for change in filing.corrections
-        ]  # fmt: skip
-        if rows:
-            connection.execute(corrections.insert(), rows)
-
     # -- rows -----------------------------------------------------------------------------------------------------
 
-    def _lock(self, connection: Connection, call_id: str) -> PhoneCall:
+    def lock(self, connection: Connection, call_id: str) -> PhoneCall:
         connection.execute(_LOCKED, {"id": call_id}).first()
         return self._load(connection, call_id)
 
@@ -388,13 +298,13 @@ class Calls:
             turns=tuple(CallTurn(turn.position, turn.turn_id, turn.speaker, self._unseal(turn.text), turn.at) for turn in turns),
         )
 
-    def _touch(self, connection: Connection, call_id: str, **values: Any) -> None:
+    def touch(self, connection: Connection, call_id: str, **values: Any) -> None:
         connection.execute(update(calls).where(calls.c.id == call_id).values(**self._stamp(), **values))
 
     def _stamp(self) -> dict[str, Any]:
         return {"version": calls.c.version + 1, "updated_at": iso(self.services.now())}
 
-    def _seal(self, value: Any) -> bytes:
+    def seal(self, value: Any) -> bytes:
         return self.services.vault.seal(value)
 
     def _unseal(self, sealed: bytes) -> Any:

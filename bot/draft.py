@@ -189,7 +189,7 @@ def _part(call: Call, appeal: Appeal, fields: Mapping[str, Any]) -> dict[str, An
     start, end = call.said.span(appeal.start, appeal.end)
     return {
         "start": start, "end": end, **fields,
-        "categories": [dict(entry) for entry in reading["categories"][:3]],
+        "categories": [dict(entry) for entry in reading["categories"][:5]],
         "request_type": dict(reading["request_type"]),
         "urgency": {key: reading["urgency"][key] for key in ("level", "confidence", "emergency", "reasons", "kind")},
     }  # fmt: skip

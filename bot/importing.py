@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from bot import db
 from bot.annotations import IMPORT, Labels, agree, effective_annotations, new_annotation, text_digest
+from bot.frozen import freeze_share
 from bot.likeness import find_twins
 from bot.orders import ORDER, Meanings, Order, Plan, Problem, read_orders, strict_plan
 from bot.services import Services
@@ -172,7 +173,7 @@ def import_rows(
         orders = _without_repeats(services, orders, plan, outcome, problems)
         _stage(services, orders, batch_id, username, tell)
         tell(0.95, "启用")
-        _switch_on(services, orders, batch_id, outcome, problems)
+        _switch_on(services, orders, batch_id, username, outcome, problems)
     except BaseException:
         discard_staged(services, batch_id)
         change_batch(services, batch_id, state=FAILED)
@@ -275,11 +276,15 @@ def _stage(services: Services, orders: Sequence[Order], batch_id: int, username:
             connection.execute(annotation_rows.insert(), rows)
 
 
-def _switch_on(services: Services, orders: Sequence[Order], batch_id: int, outcome: Outcome, problems: list[Problem]) -> None:
+def _switch_on(
+    services: Services, orders: Sequence[Order], batch_id: int, username: str, outcome: Outcome, problems: list[Problem]
+) -> None:
     outcome.imported, outcome.refused = len(orders), len(problems)
     problems.sort(key=lambda problem: problem.row)
     told = sorted([*((problem.row, problem.sentence) for problem in problems), *outcome.notes])
     with db.transaction(services.engine) as connection:
+        rows = [(order.text, order.labels) for order in orders]
+        outcome.frozen = len(freeze_share(services, rows, source=f"{IMPORT}{batch_id}", author=username))
         kept = {"outcome": json.dumps(outcome.as_dict()), "problems": json.dumps(told, ensure_ascii=False), "preview": None}
         values = {"state": DONE, "updated_at": db.iso(services.now()), **kept}
         connection.execute(update(import_batches).where(import_batches.c.id == batch_id).values(**values))

@@ -249,11 +249,11 @@ def _write_csv(path: Path, table: Table, lanes: Lanes) -> Iterator[Write]:
     # With a byte order mark, because without one Excel takes Chinese for another encoding.
     with open(path, "w", encoding="utf-8-sig", errors="replace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([_harmless(heading) for heading in _all_headings(table)])
+        writer.writerow([harmless(heading) for heading in _all_headings(table)])
 
         def write(row: Row, parse: Mapping[str, Any] | None) -> None:
             cells = [*(row.get(key) for key in table.headings), *flat_columns(parse, lanes).values()]
-            writer.writerow([_harmless(cell_text(cell)) for cell in cells])
+            writer.writerow([harmless(cell_text(cell)) for cell in cells])
 
         yield write
 
@@ -263,11 +263,11 @@ def _write_xlsx(path: Path, table: Table, lanes: Lanes) -> Iterator[Write]:
     book = Workbook(write_only=True)
     sheet = book.create_sheet()
     sheet.freeze_panes = "A2"
-    sheet.append([_xlsx_cell(sheet, heading) for heading in _all_headings(table)])
+    sheet.append([xlsx_cell(sheet, heading) for heading in _all_headings(table)])
 
     def write(row: Row, parse: Mapping[str, Any] | None) -> None:
         ours = flat_columns(parse, lanes)
-        cells = [_xlsx_cell(sheet, cell) for cell in (*(row.get(key) for key in table.headings), *ours.values())]
+        cells = [xlsx_cell(sheet, cell) for cell in (*(row.get(key) for key in table.headings), *ours.values())]
         sheet.append(_filled(sheet, cells, FILLS[ours["review"]]) if ours["review"] else cells)
 
     try:
@@ -289,12 +289,12 @@ def _all_headings(table: Table) -> list[str]:
     return [*table.headings.values(), *(f"parse_{name}" if name in taken else name for name in FLAT_COLUMNS)]
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
     """A csv cell that no spreadsheet takes for a formula; numbers stay numbers."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) and not _PLAIN_NUMBER.fullmatch(cell) else cell
 
 
-def _xlsx_cell(sheet: Any, value: Any) -> Any:
+def xlsx_cell(sheet: Any, value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # a workbook has no number for it, and would hold nothing
     if value is None or isinstance(value, (bool, float, date, clock_time)) or isinstance(value, int) and abs(value) < MAX_EXACT:

@@ -38,6 +38,7 @@ EVENT_LABELS = {
     "feedback": "没办好的地方",
     "merged": "同类诉求",
     "separated": "不再并为同类",
+    "rerouted": "重新派单",
 }
 
 

@@ -4,8 +4,10 @@ Each change is one transaction of ticket, timeline and outbox row; dispatch gets
 """
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select, update
@@ -17,14 +19,16 @@ from bot.notices import tell_status
 from bot.petition import Petition, higher_urgency, mask
 from bot.schema import attachments, surveys, ticket_events, tickets, webhooks_seen
 from bot.search import searchable_text
-from bot.ticket import FINAL_STATES, RATINGS, StatusEvent, Ticket, payload_fields
-from bot.ticket_rows import BY_NUMBER, TicketClosed, TicketRows
+from bot.ticket import FINAL_STATES, RATINGS, StatusEvent, Ticket, departments_of, payload_fields
+from bot.ticket_rows import BY_NUMBER, TicketChanged, TicketClosed, TicketRows
 
+# How the contract with dispatch (DESIGN §7) calls a change that the timeline names more exactly.
+_AT_DISPATCH = {"rerouted": "corrected"}
 _RESPONSES = frozenset({"accepted", "in_progress", "extended", "replied", "closed"})
 
 
 class TicketChanges(TicketRows):
-    # -- changes by the resident ----------------------------------------------------------------------------------
+    # -- changes by the resident, or by staff in their name ---------------------------------------------------------
 
     def supplement(
         self, number: str, note: str, *, urgency: str | None = None, attachment_ids: Sequence[str] = (), actor: str = "resident"
@@ -46,15 +50,33 @@ class TicketChanges(TicketRows):
                 connection.execute(update(attachments).where(attachments.c.id.in_(attachment_ids)).values(ticket_number=number))
             return self._change(connection, ticket, petition, "supplemented", note, fields, actor=actor)
 
-    def correct(self, number: str, petition: Petition, *, note: str = "", actor: str = "resident") -> Ticket:
-        """Exchange facts of a filed ticket (place, phone, name …); dispatch gets each changed field whole."""
+    def correct(self, number: str, petition: Petition, *, note: str = "", actor: str = "resident", seen: datetime | None = None) -> Ticket:
+        """Exchange facts of a filed ticket (place, phone, category …); dispatch gets each changed field whole.
+
+        `seen` is the `updated_at` of what a person looked at. Raises TicketNotFound, TicketClosed, TicketChanged.
+        """
         with transaction(self.engine) as connection:
             ticket = self._open_one(connection, number)
-            before, after = payload_fields(ticket, self.catalogue), payload_fields(replace(ticket, petition=petition), self.catalogue)
+            if seen is not None and ticket.updated_at != seen:
+                raise TicketChanged(number)
+            before, after = payload_fields(ticket, self.catalogue), payload_fields(_rewritten(ticket, petition), self.catalogue)
             fields = {key: value for key, value in after.items() if value != before[key]}
-            if not fields:
+            rerouted = departments_of(petition, self.catalogue) != departments_of(ticket.petition, self.catalogue)
+            if not fields and not rerouted:
                 return ticket
             return self._change(connection, ticket, petition, "corrected", note, fields, actor=actor)
+
+    def reroute(self, number: str, petition: Petition, *, reason: str, actor: str) -> Ticket:
+        """Send a ticket that a department returned to whom `petition` now names; one that moved on meanwhile raises TicketChanged."""
+        with transaction(self.engine) as connection:
+            ticket = self._open_one(connection, number)
+            if ticket.state != "returned":
+                raise TicketChanged(number)
+            lead, co = departments_of(petition, self.catalogue)
+            after = payload_fields(_rewritten(ticket, petition), self.catalogue)
+            fields = {"category": after["category"], "department": {"lead": lead, "co": list(co)}}
+            connection.execute(update(tickets).where(tickets.c.number == number).values(status_department=None))
+            return self._change(connection, ticket, petition, "rerouted", reason, fields, state="filed", actor=actor)
 
     def regroup(self, number: str, cluster: str | None, *, actor: str) -> Ticket:
         """Put a ticket into the cluster of the same trouble, or out of any (None). Raises TicketNotFound, TicketClosed."""
@@ -122,15 +144,31 @@ class TicketChanges(TicketRows):
         state: str | None = None,
         actor: str = "resident",
     ) -> Ticket:
-        values = {**self._columns(petition), "state": state or ticket.state, "updated_at": iso(self.now())}
-        if searchable_text(ticket.number, ticket.title, petition) != searchable_text(ticket.number, ticket.title, ticket.petition):
+        values, told = self._derived(ticket, petition)
+        values |= {**self._columns(petition), "state": state or ticket.state, "updated_at": iso(self.now())}
+        title = _rewritten(ticket, petition).title
+        if searchable_text(ticket.number, title, petition) != searchable_text(ticket.number, ticket.title, ticket.petition):
             values["search_revision"] = revision = ticket.search_revision + 1
-            self._index(connection, ticket.number, ticket.title, petition, position=ticket.position, revision=revision)
-        connection.execute(update(tickets).where(tickets.c.number == ticket.number).values(**values))
+            self._index(connection, ticket.number, title, petition, position=ticket.position, revision=revision)
+        connection.execute(update(tickets).where(tickets.c.number == ticket.number).values(**values, title=title))
         self._log(connection, ticket.number, change, actor=actor, note=note)
-        payload = {"ticket_number": ticket.number, "change": change, "note": note, **fields}
-        self._enqueue(connection, ticket.number, "ticket.updated", payload)
+        hidden = petition.anonymous or petition.confidential
+        head = {"ticket_number": ticket.number, "change": _AT_DISPATCH.get(change, change), "note": mask(note) if hidden else note}
+        self._enqueue(connection, ticket.number, "ticket.updated", {**head, **told, **fields})
         return self._ticket(connection, self._get_row(connection, BY_NUMBER, ticket.number))
+
+    def _derived(self, ticket: Ticket, petition: Petition) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What else the change moves, as columns and as dispatch is told: who is responsible, and until when."""
+        values: dict[str, Any] = {}
+        told: dict[str, Any] = {}
+        lead, co = departments_of(petition, self.catalogue)
+        if (lead, co) != departments_of(ticket.petition, self.catalogue):
+            values |= {"lead_department": lead, "co_departments": json.dumps(co, ensure_ascii=False)}
+            told["department"] = {"lead": lead, "co": list(co)}
+        due_at = self._due_at(petition, ticket.filed_at)
+        if due_at != self._due_at(ticket.petition, ticket.filed_at):
+            values["due_at"] = told["due_at"] = iso(due_at)
+        return values, told
 
     # -- changes by dispatch --------------------------------------------------------------------------------------
 
@@ -169,6 +207,11 @@ class TicketChanges(TicketRows):
             return True
         except IntegrityError:
             return False
+
+
+def _rewritten(ticket: Ticket, petition: Petition) -> Ticket:
+    """The ticket with this petition; its title stays what it was filed under, unless a person wrote another."""
+    return replace(ticket, petition=petition, title=petition.title or ticket.title)
 
 
 def _milestones(row: Row, event: StatusEvent) -> dict[str, str]:

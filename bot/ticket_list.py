@@ -48,7 +48,7 @@ class Filters:
     low: bool = False
     mine: bool = False
 
-    def as_arguments(self) -> dict[str, str]:
+    def as_arguments(self) -> dict[str, Any]:
         """The inverse of read_filters(): only what narrows."""
         return {name: "1" if value is True else str(value) for name, value in vars(self).items() if value}
 

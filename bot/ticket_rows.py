@@ -41,6 +41,10 @@ class TicketClosed(ValueError):
     """The ticket has ended; the change asked for is no longer possible."""
 
 
+class TicketChanged(ValueError):
+    """Somebody else changed the ticket after it was looked at."""
+
+
 @dataclass(frozen=True)
 class TicketRows:
     """`now` gives the current UTC time; `districts` are the full names of the home city's."""

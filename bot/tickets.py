@@ -17,11 +17,12 @@ from sqlalchemy.exc import IntegrityError
 from bot.db import iso, parse_iso, reading, transaction
 from bot.notices import take_notices
 from bot.petition import Petition, petition_from_dict, title_of
-from bot.schema import attachments, diversions, handovers, ticket_days, ticket_events, tickets
+from bot.schema import attachments, diversions, misunderstandings, ticket_days, ticket_events, tickets
 from bot.similar import find_cluster
 from bot.ticket import CHINA, Ticket, TimelineEntry, created_payload, departments_of
 from bot.ticket_changes import TicketChanges
 from bot.ticket_rows import BY_NUMBER
+from bot.ticket_rows import TicketChanged as TicketChanged
 from bot.ticket_rows import TicketClosed as TicketClosed
 from bot.ticket_rows import TicketNotFound as TicketNotFound
 
@@ -127,6 +128,12 @@ class Tickets(TicketChanges):
             ).fetchall()
             return [self._ticket(connection, row) for row in rows]
 
+    def find_of_cluster(self, cluster: str, *, limit: int = 100) -> list[Ticket]:
+        """Newest first."""
+        with reading(self.engine) as connection:
+            chosen = select(tickets.c.position).where(tickets.c.cluster == cluster).order_by(tickets.c.position.desc()).limit(limit)
+            return self.at_positions(connection, connection.execute(chosen).scalars().all())
+
     def at_positions(self, connection: Connection, positions: Sequence[int]) -> list[Ticket]:
         """Newest first."""
         found = select(tickets).where(tickets.c.position.in_(positions)).order_by(tickets.c.position.desc())
@@ -169,20 +176,15 @@ class Tickets(TicketChanges):
         with transaction(self.engine) as connection:
             return take_notices(connection, self.vault, conversation_id, iso(self.now()))
 
-    def open_handover(self, conversation_id: str, reason: str) -> int:
-        """Queue the conversation for a person, once; returns how many wait before it."""
-        with transaction(self.engine) as connection:
-            waiting = connection.execute(select(handovers).where(handovers.c.closed_at.is_(None)).order_by(handovers.c.id)).fetchall()
-            for place, row in enumerate(waiting):
-                if row.conversation_id == conversation_id:
-                    return place
-            connection.execute(
-                handovers.insert().values(conversation_id=conversation_id, reason=reason, opened_at=iso(self.now()))
-            )
-            return len(waiting)
-
     def log_diversion(self, conversation_id: str, reason_code: str) -> None:
         with transaction(self.engine) as connection:
             connection.execute(
                 diversions.insert().values(conversation_id=conversation_id, reason_code=reason_code, at=iso(self.now()))
             )
+
+    def log_misunderstanding(self, conversation_id: str, message_id: str) -> None:
+        """A message that was not understood; supervisors will see it (bot/reviews.py)."""
+        with transaction(self.engine) as connection:
+            row = {"conversation_id": conversation_id, "message_id": message_id, "at": iso(self.now())}
+            connection.execute(misunderstandings.insert().values(**row))
+

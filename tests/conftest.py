@@ -1,6 +1,7 @@
 """Fixtures every test may use: settings and services on a database of their own, a clock that stands still until it is moved."""
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import socket
@@ -19,8 +20,10 @@ for name in [name for name in os.environ if name.startswith("MINSHENG_")]:
     del os.environ[name]
 
 from bot import db
+from bot.catalogue import Catalogue, load_catalogue
+from bot.gazetteer import Gazetteer, load_gazetteer
 from bot.models import models_to_serve
-from bot.services import Services, build_services
+from bot.services import DATA_DIR, Services, build_services, services_of
 from bot.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -48,10 +51,25 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings({"MINSHENG_VAR_DIR": str(tmp_path / "var")})
 
 
-@pytest.fixture
-def services(settings: Settings, clock: Clock) -> Iterator[Services]:
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database that went through every migration, to be copied: once a session instead of once a test."""
+    settings = load_settings({"MINSHENG_VAR_DIR": str(tmp_path_factory.mktemp("migrated"))})
     db.migrate(settings)
-    built = build_services(settings, now=clock)
+    return settings.var_dir / "minsheng.db"
+
+
+@pytest.fixture(scope="session")
+def city() -> tuple[Catalogue, Gazetteer]:
+    catalogue = load_catalogue(DATA_DIR, Settings().city)
+    return catalogue, load_gazetteer(DATA_DIR, Settings().city, catalogue.city)
+
+
+@pytest.fixture
+def services(settings: Settings, clock: Clock, migrated: Path, city: tuple[Catalogue, Gazetteer]) -> Iterator[Services]:
+    shutil.copyfile(migrated, settings.var_dir / migrated.name)
+    catalogue, gazetteer = map(copy.copy, city)  # a test may exchange what is in them
+    built = services_of(settings, clock, catalogue, gazetteer)
     yield built
     built.engine.dispose()
 

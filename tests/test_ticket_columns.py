@@ -1,19 +1,28 @@
 """What of a ticket stands in columns of its own: whose staff may read it, who it is of, and when it got how far."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Clock
 from sqlalchemy import select
-from stub_app import road_petition
+from stub_app import road_petition, stub_services
 
 from bot.db import iso
 from bot.schema import tickets
 from bot.services import Services
 from bot.ticket import StatusEvent
+
+
+@pytest.fixture
+def services(tmp_path: Path, clock: Clock) -> Iterator[Services]:
+    built = stub_services(tmp_path, now=clock)
+    yield built
+    built.engine.dispose()
 
 
 def file(services: Services, key: str = "k1", **changes: Any) -> str:

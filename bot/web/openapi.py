@@ -60,6 +60,16 @@ def document() -> dict[str, Any]:
     )
     turn = _object({"speaker": {"type": "string", "enum": ["agent", "citizen"]}, "text": STRING}, ["speaker", "text"])
     parse = {"oneOf": [_object({"text": {"type": "string", "maxLength": 20000}}, ["text"]), _object({"turns": {"type": "array", "items": turn, "minItems": 1, "maxItems": 500}}, ["turns"])]}
+    heard = _object({**turn["properties"], "turn_id": {"type": "string", "minLength": 1, "maxLength": 64}, "at": {"type": "string", "format": "date-time"}}, ["speaker", "text"])
+    call = _object(
+        {
+            "turns": {"type": "array", "items": heard, "maxItems": 500},
+            "caller": {"type": "string", "maxLength": 40, "description": "The number the telephone shows"},
+            "agent": {"type": "string", "maxLength": 40, "description": "Username of who has the call"},
+            "ended": {"type": "boolean"},
+        },
+        ["turns"],
+    )
     event = _object(
         {
             "type": {"type": "string", "enum": ["ticket.status"]},
@@ -89,12 +99,14 @@ def document() -> dict[str, Any]:
                 "Reply": _object({"messages": {"type": "array", "items": _object({"text": STRING, "buttons": {"type": "array", "items": _object({"title": STRING, "payload": STRING})}})}, "tickets": {"type": "array", "items": {"type": "object"}}}),
                 "Parse": {"type": "object", "description": "See the parse in the README."},
                 "Ticket": {"type": "object"},
+                "Call": _object({"call_id": STRING, "state": STRING, "version": {"type": "integer"}, "turns": {"type": "integer"}, "agent": {"type": "string", "nullable": True}}),
                 "Status": _object({"status": STRING}),
             },
         },
         "paths": {
             "/api/chat": {"post": {"summary": "One message of a resident", "security": [{"token": []}], "requestBody": _body(chat), "responses": {"200": _answer("回答", "Reply"), **REFUSALS}}},
             "/api/parse": {"post": {"summary": "Understand a text or a call", "security": [{"token": []}], "requestBody": _body(parse), "responses": {"200": _answer("理解结果", "Parse"), **REFUSALS}}},
+            "/api/calls/{call_id}/turns": {"post": {"summary": "What is said in a call, as it is said; the first delivery opens it, a repeated turn_id is one turn", "security": [{"token": []}], "parameters": [{"name": "call_id", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[A-Za-z0-9_.:-]{1,64}$"}}], "requestBody": _body(call), "responses": {"200": _answer("已记下", "Call"), **{code: REFUSALS[code] for code in ("400", "401", "413", "503")}}}},
             "/api/tickets/{ticket_number}": {"get": {"summary": "One ticket", "security": [{"token": []}], "parameters": number, "responses": {"200": _answer("工单", "Ticket"), "401": _answer("没有权限", "Error"), "404": _answer("没有这个工单", "Error")}}},
             "/dispatch/events": {"post": {"summary": "A signed status event (Standard Webhooks)", "parameters": signature, "requestBody": _body(event), "responses": {"200": _answer("已记录", "Status"), "403": _answer("签名不对", "Error"), "404": _answer("没有这个工单", "Error"), "413": _answer("内容太长", "Error"), "422": _answer("字段不对", "Error"), "503": _answer("暂时不可用", "Error")}}},
             "/healthz": {"get": {"summary": "The process lives", "responses": {"200": _answer("正常", "Status")}}},
