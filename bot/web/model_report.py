@@ -32,7 +32,7 @@ def figure_cards(report: Mapping[str, Any]) -> list[Figure]:
         _share("总体水平", "各类别同样重要，平均下来有多准（宏平均 F1，满分 100）", new, old, "macro_f1"),
         _share("一级类别判对", "每 100 条考题里，类别判对多少条", new, old, "accuracy"),
         _share("紧急情况认出", "每 100 条真正的紧急情况里，认出多少条", new["emergency"], old and old["emergency"], "recall"),
-        _share("喊紧急喊对", "每报 100 次紧急，有多少次真是紧急", new["emergency"], old and old["emergency"], "precision"),
+        _share("报紧急报得准", "每报 100 次紧急，有多少次真是紧急", new["emergency"], old and old["emergency"], "precision"),
         _share("诉求类型判对", "咨询、求助、投诉等判对的比例", new["request_type"], old and old["request_type"], "accuracy"),
         _must_pass(new["must_pass"], old and old["must_pass"]),
         _error("把握的误差", "它说有八成把握时，和真实对错平均差多少；越小越可信", new["calibration"], old and old["calibration"]),
