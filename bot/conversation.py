@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -152,10 +152,13 @@ class Conversations:
         flush(self.services.engine)  # whoever is told something may rely on it; waiting for the disk here keeps nobody else waiting
         return reply
 
-    def receive(self, message: InboundMessage) -> Receipt:
-        """Store a message, or find it when it came before. After this returns nothing about it can be lost."""
+    def receive(self, message: InboundMessage, *, beside: Callable[[], None] | None = None) -> Receipt:
+        """Store a message, or find it when it came before. After this returns nothing about it can be lost.
+
+        What `beside` writes becomes one commit with a new message.
+        """
         conversation_id = self.conversation_id(message.channel, message.sender, message.account)
-        receipt = self._intake.submit(self._keep, conversation_id, message).result()
+        receipt = self._intake.submit(self._keep, conversation_id, message, beside).result()
         flush(self.services.engine)
         return receipt
 
@@ -191,10 +194,10 @@ class Conversations:
         receipt = self._keep(conversation_id, message)
         return receipt.reply or self._reply_to(receipt)
 
-    def _keep(self, conversation_id: str, message: InboundMessage) -> Receipt:
+    def _keep(self, conversation_id: str, message: InboundMessage, beside: Callable[[], None] | None = None) -> Receipt:
         message = replace(message, text=message.text.encode("utf-8", "replace").decode("utf-8"))  # lone surrogates cannot be stored
         try:
-            return Receipt(self._store(conversation_id, message), conversation_id)
+            return Receipt(self._store(conversation_id, message, beside), conversation_id)
         except IntegrityError:  # it came before
             stored = self._get(conversation_id, message.message_id)
             return Receipt(stored.id, conversation_id, reply_of(self.services, stored))
@@ -304,7 +307,7 @@ class Conversations:
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
-    def _store(self, conversation_id: str, message: InboundMessage) -> int:
+    def _store(self, conversation_id: str, message: InboundMessage, beside: Callable[[], None] | None) -> int:
         now = iso(self.services.now())
         with transaction(self.services.engine, durable=False) as connection:
             sealed = self.services.vault.seal({"sender": message.sender, "account": message.account})
@@ -315,6 +318,8 @@ class Conversations:
                 _STORE_MESSAGE,
                 {"conversation_id": conversation_id, "message_id": message.message_id, "body": body, "received_at": now},
             )
+            if beside is not None:
+                beside()
             return int(result.inserted_primary_key[0])
 
     def _get(self, conversation_id: str, message_id: str) -> Row:

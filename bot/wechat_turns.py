@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 
 from sqlalchemy import bindparam, select
 
@@ -111,9 +112,9 @@ class Turns:
         if not self._allow(message.sender):
             return False
         self._account.note(incoming.account)
-        self.contacts.grant(conversation_id, message, incoming.grants)
         media = incoming.media
         if media is not None and media.kind == "voice":
+            self.contacts.grant(conversation_id, message, incoming.grants)
             note_id, new = self.media.note_voice(conversation_id, message, media)
             work.closed = not new
             if new:
@@ -126,7 +127,8 @@ class Turns:
         elif message.kind == "text":
             chosen = choose_button(message.text, find_last_reply(self.services, conversation_id))
             message = message if chosen is None else replace(message, text=chosen)
-        receipt = work.receipt = self.conversations.receive(message)
+        granted = partial(self.contacts.grant, conversation_id, message, incoming.grants)
+        receipt = work.receipt = self.conversations.receive(message, beside=granted)
         work.turn = self._turns.submit(conversation_id, lambda: Outcome(receipt, self.conversations.answer(receipt)))
         return True
 

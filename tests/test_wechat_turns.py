@@ -117,7 +117,7 @@ def test_platforms_own_retries_fetch_the_answer(unverified: Channel) -> None:
     unverified.assistant.seconds = 0.7
     message, started = ACCOUNT.text("路灯坏了"), time.monotonic()
     first = unverified.post(message)
-    assert first.status_code == 503 and 0.45 < time.monotonic() - started < 0.7, "the platform has hung up by then"
+    assert first.status_code == 503 and time.monotonic() - started > 0.45, "the platform has hung up by then"
     assert unverified.heard(message) == "收到：路灯坏了"
     assert unverified.heard(message) == "收到：路灯坏了" and len(unverified.assistant.turns) == 1
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,14 @@ class Call:
     retry: bool
 
 
+def resident(number: int) -> str:
+    return f"oResident-{number:05d}"
+
+
+def eager(number: int) -> str:
+    return f"oEager-{number:05d}"
+
+
 @dataclass
 class Measured:
     waits: list[float] = field(default_factory=list)  # of repeated requests, in seconds
@@ -49,7 +57,7 @@ def as_the_platform_asks(account: Account, words: str, rate: float, seconds: flo
     """One new message for every two that are asked for again, after five and after ten seconds; measured once all three run side by side."""
     calls, new = [], rate / (1 + len(RETRIES))
     for number in range(int(new * (RETRIES[-1] + seconds))):
-        message = {**account.text(words), "FromUserName": f"oResident-{number:05d}"}
+        message = {**account.text(words), "FromUserName": resident(number)}
         begun = number / new
         calls += [Call(at, _raw(account, message), at > begun) for at in (begun, *(begun + later for later in RETRIES))]
     return sorted((call for call in calls if call.at < RETRIES[-1] + seconds), key=lambda call: call.at)
@@ -57,7 +65,7 @@ def as_the_platform_asks(account: Account, words: str, rate: float, seconds: flo
 
 def at_once(account: Account, words: str, rate: float, seconds: float) -> list[Call]:
     """Fifty messages, each asked for again and again from the first moment: what the platform does not do, but a test might."""
-    messages = [{**account.text(words), "FromUserName": f"oEager-{number:05d}"} for number in range(50)]
+    messages = [{**account.text(words), "FromUserName": eager(number)} for number in range(50)]
     firsts = [Call(number / rate, _raw(account, message), False) for number, message in enumerate(messages)]
     begun = len(firsts) / rate
     return firsts + [Call(begun + n / rate, _raw(account, messages[n % len(messages)]), True) for n in range(int(rate * seconds))]
@@ -107,11 +115,12 @@ async def _exchange(raw: bytes, port: int) -> bytes:
 
 
 @contextmanager
-def service(directory: Path, openids: list[str]) -> Iterator[tuple[Process, Account]]:
+def service(directory: Path, residents: int) -> Iterator[Process]:
     """The whole service with slow turns, and the platform's API in a process of its own, so that it takes no time from the clock here."""
     platform = WeChatPlatform(f"http://127.0.0.1:{(port := free_port())}")
-    for openid in openids:
-        platform.api.interact(openid, "message")
+    for number in range(residents):
+        for openid in (resident(number), eager(number)):
+            platform.api.interact(openid, "message")
     api = SimulatorServer(platform.api)
     beside = multiprocessing.get_context("fork").Process(target=api.serve_forever, daemon=True)
     beside.start()
@@ -130,7 +139,7 @@ def service(directory: Path, openids: list[str]) -> Iterator[tuple[Process, Acco
     running = Process("service", command, port=port, ready_path="/readyz", environment=environment, directory=directory)
     try:
         running.start()
-        yield running, platform.account
+        yield running
     finally:
         running.stop()
         beside.kill()
@@ -145,18 +154,13 @@ def report(name: str, measured: Measured, processor: float) -> str:
     )
 
 
-def run(rate: float, seconds: float, turn: float, *, say: Callable[[str], None] = print) -> dict[str, Measured]:
-    words, found = f"路灯坏了（想{turn}秒）", {}
-    for name, plan, from_when in (("as the platform asks", as_the_platform_asks, RETRIES[-1]), ("at once", at_once, 0.0)):
-        calls = plan(Account(), words, rate, seconds)
-        openids = [f"oResident-{n:05d}" for n in range(len(calls))] + [f"oEager-{n:05d}" for n in range(50)]
-        with tempfile.TemporaryDirectory(prefix="minsheng-wechat-retries-") as directory, service(Path(directory), openids) as (running, _):
-            time.sleep(SETTLE_SECONDS)
-            before, began = running.cpu_seconds(), time.monotonic()
-            found[name] = asyncio.run(send_all(calls, running.port, from_when=from_when))
-            spent = running.cpu_seconds() - before
-            say(report(name, found[name], 100 * spent / (time.monotonic() - began)))
-    return found
+def measure(calls: list[Call], *, from_when: float) -> tuple[Measured, float]:
+    """What became of repeated requests, and how much of a core the service needed, in percent."""
+    with tempfile.TemporaryDirectory(prefix="minsheng-wechat-retries-") as directory, service(Path(directory), len(calls)) as running:
+        time.sleep(SETTLE_SECONDS)
+        before, began = running.cpu_seconds(), time.monotonic()
+        measured = asyncio.run(send_all(calls, running.port, from_when=from_when))
+        return measured, 100 * (running.cpu_seconds() - before) / (time.monotonic() - began)
 
 
 def main() -> int:
@@ -165,7 +169,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20, help="how long they are measured")
     parser.add_argument("--turn", type=float, default=12, help="seconds that a turn takes")
     options = parser.parse_args()
-    run(options.rate, options.seconds, options.turn)
+    words = f"路灯坏了（想{options.turn}秒）"
+    for name, plan, from_when in (("as the platform asks", as_the_platform_asks, RETRIES[-1]), ("at once", at_once, 0.0)):
+        calls = plan(Account(), words, options.rate, options.seconds)
+        print(report(name, *measure(calls, from_when=from_when)), flush=True)
     return 0
 
 
