@@ -21,7 +21,7 @@ from bot.handover import CLOSED, GIVEN_BACK, TAKEN, UNANSWERED, NotYours
 from bot.handover_form import HandoverForm
 from bot.history import read_history
 from bot.petition import Petition
-from bot.schema import conversations, handovers, notices, outbox
+from bot.schema import conversations, handovers, metadata, notices, outbox
 from bot.services import Services
 from bot.staff import StaffMember
 from bot.staff_schema import corrections
@@ -82,7 +82,6 @@ def services(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> It
     chosen = {"MINSHENG_DATABASE_URL": request.getfixturevalue("postgres_url")} if request.param == "postgresql" else {}
     built = stub_services(tmp_path, now=clock, **chosen)
     yield built
-    from bot.schema import metadata
 
     metadata.drop_all(built.engine)
     built.engine.dispose()
