@@ -129,28 +129,30 @@ def load_wording(data_dir: Path) -> Wording:
 
 @dataclass(frozen=True)
 class Space:
-    """Features that more than one text has, and how rare they are."""
+    """All features of some texts and how rare they are, and which of them more than one text has."""
 
     features: Numbers
     rarity: Floats
+    shared: Flags
 
     @classmethod
     def of(cls, bags: Bags, wording: Wording) -> Space:
         features, counts = np.unique(bags.features, return_counts=True)
-        features, counts = features[counts > 1], counts[counts > 1]
-        counts = counts + wording.count(features)
-        return cls(features, np.log((1 + len(bags) + wording.texts) / (1 + counts)).astype(np.float32))
+        known = counts + wording.count(features)
+        return cls(features, np.log((1 + len(bags) + wording.texts) / (1 + known)).astype(np.float32), counts > 1)
 
     def rows(self, bags: Bags) -> csr_matrix:
-        """One row of length 1 per text; a row of nothing where it has no feature of this space."""
+        """One row per text, of length 1 before what no other text shares was left out: that makes texts unlike each other."""
         at = np.minimum(np.searchsorted(self.features, bags.features), max(len(self.features) - 1, 0))
         known = self.features[at] == bags.features if len(self.features) else np.zeros(len(at), bool)
-        counts, text = bags.counts[known], np.repeat(np.arange(len(bags)), np.diff(bags.borders))[known]
-        weights = np.where(counts > 1, 1 + np.log(np.maximum(counts, 1)), counts) * self.rarity[at[known]]
+        at, counts, text = at[known], bags.counts[known], np.repeat(np.arange(len(bags)), np.diff(bags.borders))[known]
+        weights = np.where(counts > 1, 1 + np.log(np.maximum(counts, 1)), counts) * self.rarity[at]
         lengths = np.sqrt(np.bincount(text, weights**2, len(bags)))
-        weights = (weights / np.maximum(lengths, 1e-9)[text]).astype(np.float32)
-        borders = np.concatenate([[0], np.cumsum(np.bincount(text, minlength=len(bags)))])
-        return csr_matrix((weights, at[known], borders), shape=(len(bags), len(self.features)))
+        kept = self.shared[at]
+        weights = (weights / np.maximum(lengths, 1e-9)[text])[kept].astype(np.float32)
+        borders = np.concatenate([[0], np.cumsum(np.bincount(text[kept], minlength=len(bags)))])
+        columns = (np.cumsum(self.shared) - 1)[at[kept]]
+        return csr_matrix((weights, columns, borders), shape=(len(bags), int(self.shared.sum())))
 
 
 @dataclass(frozen=True)
@@ -178,8 +180,10 @@ class Matters:
 
 
 def alike(rows: csr_matrix, others: csr_matrix | None = None) -> Floats:
-    """Similarities of each row with each of the others (of the same rows)."""
+    """Similarities of each row with each of the others, or with each other."""
     products: Floats = (rows @ (rows if others is None else others).T).toarray()
+    if others is None:
+        np.fill_diagonal(products, 1)  # what a row has alone was left out of it
     return products
 
 
@@ -216,8 +220,7 @@ def near_groups(measures: Sequence[Measure], centres: Flags) -> Iterator[Numbers
 
 def _closeness(similar: Floats, around: Flags) -> Floats:
     """Cosine of every text with the sum of those `around`; one among them is not counted for itself."""
-    own = np.where(around, similar.diagonal(), 0)
     dots = similar @ around
-    length = dots[around].sum() + own - 2 * np.where(around, dots, 0)
-    closeness: Floats = (dots - own) / np.sqrt(np.maximum(length, 1e-9))
+    length = dots[around].sum() + np.where(around, 1 - 2 * dots, 0)
+    closeness: Floats = (dots - around) / np.sqrt(np.maximum(length, 1e-9))
     return closeness
