@@ -65,8 +65,9 @@ def empty_draft() -> dict[str, Any]:
 
 def _appeal_fields(call: Call, appeal: Appeal, catalogue: Catalogue) -> dict[str, Any]:
     story = appeal.story
-    title, part = build_title(story, appeal.request_type, _called(call, appeal), _untold(appeal, catalogue))
-    summary = build_summary(story, appeal.place.value if appeal.place else "", _confirmed_wish(call))
+    where = appeal.place.value if appeal.place else ""
+    title, part = build_title(story, appeal.request_type, _called(call, appeal), _untold(appeal, catalogue), where=where)
+    summary = build_summary(story, where, _confirmed_wish(call))
     facts = {
         "when": find_when(call, story.bearing),
         "persons": find_persons(call, story.bearing),

@@ -79,9 +79,12 @@ class Subject:
     score: float
 
 
-def build_title(story: Story, request_type: str, place: str, fallback: str) -> tuple[str, Part | None]:
-    """At most 20 characters in the third person, and the piece that carries it. `place`: what the title may call the place, or ""."""
-    subjects = _subjects(story)
+def build_title(story: Story, request_type: str, place: str, fallback: str, *, where: str = "") -> tuple[str, Part | None]:
+    """At most 20 characters in the third person, and the piece that carries it.
+
+    `place`: what the title may call the place, or ""; `where`: all that is known of it, of which nothing is a topic.
+    """
+    subjects = [subject for subject in _subjects(story) if subject.word not in where]
     statements = sorted(_statements(story, request_type), key=lambda found: -found.score)
     if request_type == PRAISE:
         praised = _praised(story, subjects, place)
