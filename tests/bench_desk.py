@@ -24,7 +24,7 @@ from bot import db
 from bot.services import build_services
 from bot.settings import load_settings
 from bot.staff import Staff
-from tests.desk_calls import ROAD, SECOND
+from tests.own_calls import CALLS
 from tests.servers import PROJECT_ROOT, Server
 
 REPORT = PROJECT_ROOT / "reports" / "bench-desk.json"
@@ -32,29 +32,8 @@ PASSWORD = "bench-desk-password"
 TARGET_P95_MS = 300.0
 # People take two to four seconds for a turn.
 PAUSE = (2.0, 4.0)
-# Further own calls; every one goes on as the next when it is over.
-CALLS: tuple[tuple[tuple[str, str], ...], ...] = (
-    (*ROAD, *SECOND),
-    (
-        ("agent", "您好请讲"), ("citizen", "你好 我想反映一下 我在工地上干了三个月 工钱一分没给"), ("agent", "哪个工地 在什么位置"),
-        ("citizen", "淮阴区长江路那个 翔宇花园二期 老板姓什么我不晓得 都叫他老周"), ("agent", "一共欠多少 多少人"),
-        ("citizen", "我们一共十二个人 一个人一万多吧 加起来十四五万"), ("agent", "找过劳动监察吗"),
-        ("citizen", "去过一趟 叫我们回去等 等了快一个月了 家里小孩等着交学费"), ("agent", "您贵姓"), ("citizen", "姓孔 孔子的孔"),
-        ("agent", "电话留一个"), ("citizen", "幺三七 零零零零 零零四五"), ("agent", "好的给您登记"), ("citizen", "麻烦你们快一点"),
-    ),
-    (
-        ("agent", "您好热线请讲"), ("citizen", "我要投诉 我们家楼上装修 大清早六点就开始砸墙"), ("agent", "您住哪里"),
-        ("citizen", "清江浦区桂花新村八号楼二单元 三零二"), ("agent", "这个情况多久了"), ("citizen", "有一个多星期了 我妈心脏不好 天天睡不着"),
-        ("agent", "和楼上沟通过吗"), ("citizen", "说了 人家理都不理 物业来了一趟 走了又砸"), ("agent", "您希望怎么处理"),
-        ("citizen", "不对 是八号楼三单元 我说错了 就希望他们八点以后再弄"), ("agent", "留个电话"), ("citizen", "就这个号码"),
-        ("agent", "好的"), ("citizen", "谢谢啊"),
-    ),
-    (
-        ("agent", "您好"), ("citizen", "请问一下 老年优待证在哪里办 要带什么"), ("agent", "您是本市户口吗"), ("citizen", "是的 我今年六十三了"),
-        ("agent", "您在哪个区"), ("citizen", "涟水县 高沟镇的"), ("agent", "带身份证去村里就可以"), ("citizen", "村里说系统坏了 让我去县里 来回三十多公里"),
-        ("agent", "我帮您登记一下"), ("citizen", "好 最好能让人上门办 我腿不好"), ("agent", "您贵姓"), ("citizen", "姓马 电话幺三六 零零零零 零零八八"),
-    ),
-)  # fmt: skip
+# Loading the model takes long on a busy machine.
+READY_SECONDS = 600.0
 
 
 @dataclass
@@ -200,7 +179,10 @@ def measure(directory: Path, calls: int, seconds: float) -> Result:
     for name in names:
         staff.add(name, PASSWORD, "agent")
     services.engine.dispose()
-    with Server(directory / "var") as server:
+    server = Server(directory / "var")
+    server.launch()
+    try:
+        server.wait_ready(READY_SECONDS)
         cookies = [log_in(server.port, name) for name in names]
         run(server, names, cookies, 10.0)  # people begin to talk; nothing is counted yet
         cpu, started = server.cpu_seconds(), time.monotonic()
@@ -211,6 +193,8 @@ def measure(directory: Path, calls: int, seconds: float) -> Result:
             p50_ms=share(shared.times, 0.5), p95_ms=share(shared.times, 0.95), p99_ms=share(shared.times, 0.99),
             post_p95_ms=share(shared.posts, 0.95), cpu_ms_per_turn=1000 * spent / max(1, len(shared.times)), rss_mb=server.rss_mb(),
         )  # fmt: skip
+    finally:
+        server.stop()
 
 
 def run(server: Server, names: list[str], cookies: list[str], seconds: float) -> Shared:

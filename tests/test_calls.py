@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from conftest import Clock
-from desk_calls import ROAD, SECOND, ModelSwitch, Telephone, as_turns, call_app, file_call, shown, state_of, switched_model
+from desk_calls import ModelSwitch, Telephone, as_turns, call_app, file_call, shown, state_of, switched_model
 from flask import Flask
+from own_calls import ROAD, SECOND
 from sqlalchemy import select
 from staff_pages import StaffClient, log_in
 
