@@ -217,7 +217,7 @@ class Index:
         gone = np.fromiter(keys, np.int64, len(keys))
         self._blocks = [block.without(gone) for block in self._blocks]
 
-    def nearest(self, text: str, count: int, *, at_least: float = 0.2) -> list[tuple[int, float]]:
+    def nearest(self, text: str, count: int, *, at_least: float) -> list[tuple[int, float]]:
         """(key, likeness between 0 and 1), likest first: the cosine over pairs, of which rare ones weigh more."""
         asked = np.unique((hash_pairs([text]).hashes % np.uint64(SLOTS)).astype(np.int64))
         squares = ((np.log((1.0 + len(self._texts)) / (1.0 + self._seen)) + 1.0) ** 2).astype(np.float32)

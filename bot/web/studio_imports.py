@@ -32,7 +32,7 @@ from bot.review_labels import LabelRefused, read_category
 from bot.review_queue import label_of
 from bot.services import Services
 from bot.staff import StaffMember
-from bot.staff_schema import import_batches
+from bot.staff_schema import import_batches, users
 from bot.tables import harmless
 from bot.uploads import UploadError, Uploads
 from bot.web import china_time
@@ -71,8 +71,8 @@ def create_blueprint(services: Services) -> Blueprint:
     def batch_page(batch_id: int) -> str:
         curator()
         batch = _find_batch(services, batch_id)
-        choices = {"roles": ROLES, "request_types": REQUEST_TYPES, "urgencies": URGENCIES, "fields": FIELD_NAMES}
-        return render_template("studio/import.html", page="data", batch=_summary(batch), choices=choices)
+        choices = {"roles": list(ROLES.items()), "request_types": REQUEST_TYPES, "urgencies": URGENCIES, "fields": FIELD_NAMES}
+        return render_template("studio/import.html", page="data", batch=_summary(batch, _names(services)), choices=choices)
 
     @blueprint.get("/<int:batch_id>/state")
     @staff_required("supervisor")
@@ -215,15 +215,22 @@ def _idle_batch(services: Services, batch_id: int) -> Row:
 def list_batches(services: Services) -> list[dict[str, Any]]:
     with db.reading(services.engine) as connection:
         rows = connection.execute(select(import_batches).order_by(import_batches.c.id.desc()).limit(NEWEST)).fetchall()
-    return [_summary(row) for row in rows]
+    names = _names(services)
+    return [_summary(row, names) for row in rows]
 
 
-def _summary(batch: Row) -> dict[str, Any]:
+def _names(services: Services) -> dict[str, str]:
+    """How people are called, by their user names."""
+    with db.reading(services.engine) as connection:
+        return {row.username: row.display_name or row.username for row in connection.execute(select(users))}
+
+
+def _summary(batch: Row, names: Mapping[str, str]) -> dict[str, Any]:
     outcome = json.loads(batch.outcome)
     return {
         "id": batch.id,
         "name": batch.file_name,
-        "username": batch.username,
+        "username": names.get(batch.username, batch.username),
         "at": china_time(db.parse_iso(batch.at)),
         "state": batch.state,
         "state_name": STATE_NAMES[batch.state],
@@ -234,16 +241,17 @@ def _summary(batch: Row) -> dict[str, Any]:
 
 def _view(services: Services, batch: Row) -> dict[str, Any]:
     job = find_job(services, batch.job_id) if batch.job_id else None
-    problems = json.loads(batch.problems)
+    problems, names = json.loads(batch.problems), _names(services)
     preview = services.vault.open(batch.preview) if batch.preview else None
     if preview and preview.get("check"):
         counts = preview["check"]["classes"].items()
         named = [{"name": label_of(code, services.catalogue) or "没有类别", "count": count} for code, count in counts]
         preview["check"]["classes"] = named
     if preview and preview.get("same_file"):
-        preview["same_file"]["at"] = china_time(db.parse_iso(preview["same_file"]["at"]))
+        same = preview["same_file"]
+        preview["same_file"] = {**same, "at": china_time(db.parse_iso(same["at"])), "username": names.get(same["username"], same["username"])}
     return {
-        **_summary(batch),
+        **_summary(batch, names),
         "job": job_view(job) if job else None,
         "preview": preview,
         "plan": json.loads(batch.plan),

@@ -47,7 +47,7 @@ def create_blueprint(services: Services, index: ReviewIndex) -> Blueprint:
             "intents": [{"code": code, "name": name, **typed_as(name), "appeal": code in APPEALS} for code, name in INTENT_NAMES.items()],
             "request_types": REQUEST_TYPES,
             "urgencies": URGENCIES,
-            "reasons": REASON_NAMES,
+            "reasons": list(REASON_NAMES.items()),
             "channels": CHANNEL_NAMES,
         }
         return render_template("studio/review.html", page="review", choices=choices)

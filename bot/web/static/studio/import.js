@@ -93,7 +93,7 @@ function drawPreview(preview) {
     const cell = node("th", columns[column.key] ? "used" : "", column.heading || "（没有列名）");
     const select = node("select", "form-select form-select-sm");
     select.setAttribute("aria-label", `${column.heading} 是什么`);
-    select.append(new Option("不用", ""), ...Object.entries(choices.roles).map(([role, name]) => new Option(name, role)));
+    select.append(new Option("不用", ""), ...choices.roles.map(([role, name]) => new Option(name, role)));
     select.value = columns[column.key] ?? "";
     select.addEventListener("change", () => {
       if (select.value) columns[column.key] = select.value; else delete columns[column.key];

@@ -122,7 +122,7 @@ export function drawItem(item, actions) {
 
 export function reasonBadge(reason) {
   const strong = reason === "corrected" || reason === "returned";
-  return node("span", strong ? "badge badge-critical" : "badge badge-urgent", choices.reasons[reason]);
+  return node("span", strong ? "badge badge-critical" : "badge badge-urgent", new Map(choices.reasons).get(reason));
 }
 
 export const day = (iso) => new Date(iso).toLocaleString("zh-CN", { month: "numeric", day: "numeric", hour: "2-digit", minute: "2-digit" });

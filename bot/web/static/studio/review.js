@@ -24,6 +24,7 @@ const query = () => new URLSearchParams(Object.entries(filters).filter(([, value
 
 async function reload({ keep = null } = {}) {
   closeGroup();
+  document.querySelector(".review-aside section").hidden = filters.state === "groups";
   rows = [];
   element("rows").replaceChildren(node("li", "empty", "正在载入……"));
   if (filters.state === "groups") {
@@ -75,7 +76,7 @@ function row(data, n) {
   const line = node("li", "review-row");
   const button = node("button", "", "");
   button.type = "button";
-  const label = node("span", "review-row-label", data.size ? `${data.size} 条 · ${data.label}` : data.label);
+  const label = node("span", "review-row-label", data.size ? `${data.size} 条 · ${data.short}` : data.short);
   const sure = node("small", data.confidence < 0.6 ? "review-sure low" : "review-sure", percent(data.confidence));
   const head = node("span", "review-row-head");
   head.append(label, ...(data.size ? [] : [sure]));
@@ -343,7 +344,7 @@ async function count() {
 }
 
 function drawReasons(counts) {
-  const buttons = Object.entries(choices.reasons).map(([reason, name]) => {
+  const buttons = choices.reasons.map(([reason, name]) => {
     const button = node("button", filters.reason === reason ? "reason active" : "reason", `${name} ${counts[reason] ?? 0}`);
     button.type = "button";
     button.setAttribute("aria-pressed", filters.reason === reason);
