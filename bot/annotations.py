@@ -151,7 +151,7 @@ def judgements_of(connection: Connection, digests: Iterable[str]) -> dict[str, l
     for start in range(0, len(wanted), 500):
         chosen = annotation_rows.c.digest.in_(wanted[start : start + 500])
         rows += connection.execute(select(annotation_rows).where(chosen).order_by(annotation_rows.c.id)).fetchall()
-    undone, hidden = {row.undoes for row in rows if row.undoes is not None}, _hidden_batches(connection)
+    undone, hidden = {row.undoes for row in rows if row.undoes is not None}, hidden_batches(connection)
     found: dict[str, list[Judgement]] = {digest: [] for digest in wanted}
     for row in rows:
         if _counts(row, undone, hidden):
@@ -162,7 +162,7 @@ def judgements_of(connection: Connection, digests: Iterable[str]) -> dict[str, l
 def effective_annotations(connection: Connection) -> list[Effective]:
     """One label set for each annotated text, in order of its first annotation; texts without any label left are not there."""
     undone = set(connection.execute(select(annotation_rows.c.undoes).where(annotation_rows.c.undoes.isnot(None))).scalars())
-    hidden = _hidden_batches(connection)
+    hidden = hidden_batches(connection)
     texts: dict[str, bytes] = {}
     judged: defaultdict[str, list[Judgement]] = defaultdict(list)
     for row in connection.execute(select(*_COUNTING, annotation_rows.c.text, annotation_rows.c.undoes).order_by(annotation_rows.c.id)):
@@ -179,7 +179,7 @@ def _effective(text: bytes, judgements: Sequence[Judgement]) -> Effective:
     return Effective(last.digest, text, settled.labels, last.weight, last.source, last.author, last.at, settled.disputed)
 
 
-def _hidden_batches(connection: Connection) -> set[str]:
+def hidden_batches(connection: Connection) -> set[str]:
     """Sources of imports that are not finished, or were withdrawn."""
     hidden = select(import_batches.c.id).where(import_batches.c.state != "done")
     return {f"{IMPORT}{number}" for number in connection.execute(hidden).scalars()}

@@ -55,6 +55,7 @@ class TurnResult:
     bubbles: tuple[Bubble, ...]
     tickets: tuple[Mapping[str, Any], ...]
     state: Mapping[str, Any]
+    model: str | None = None  # that read the message and chose every action; None where another process keeps that to itself
 
 
 class PreparedTurn(Protocol):
@@ -62,16 +63,18 @@ class PreparedTurn(Protocol):
         """Predict and act. Writes join the caller's transaction. Raises AssistantError, StorageError."""
 
 
-class Assistant(Protocol):
+class Reader(Protocol):
+    def parse(self, text: str) -> Mapping[str, Any]:
+        """Rasa's parse data of a text outside any conversation, not to be changed. Raises AssistantError."""
+
+    def serving_model(self) -> str: ...
+
+
+class Assistant(Reader, Protocol):
     concurrency: int  # in how many threads of this process turns run
 
     def prepare(self, turn: Turn) -> PreparedTurn:
         """Understand the message; changes nothing. Raises AssistantError."""
-
-    def parse(self, text: str) -> Mapping[str, Any]:
-        """Rasa's parse data of a text outside any conversation. Raises AssistantError."""
-
-    def serving_model(self) -> str: ...
 
 
 @runtime_checkable
@@ -91,7 +94,7 @@ def rasa_text(turn: Turn) -> str:
     return turn.text.lstrip("/") or "？"
 
 
-def collect(messages: list[Mapping[str, Any]], state: Mapping[str, Any]) -> TurnResult:
+def collect(messages: list[Mapping[str, Any]], state: Mapping[str, Any], model: str | None = None) -> TurnResult:
     """Rasa's outgoing messages as bubbles; actions hand over the tickets of the turn in a `custom` message."""
     bubbles: list[Bubble] = []
     tickets: list[Mapping[str, Any]] = []
@@ -99,7 +102,7 @@ def collect(messages: list[Mapping[str, Any]], state: Mapping[str, Any]) -> Turn
         tickets += (message.get("custom") or {}).get("tickets", [])
         if message.get("text"):
             bubbles.append(Bubble.from_dict({"text": message["text"], "buttons": message.get("buttons") or ()}))
-    return TurnResult(tuple(bubbles), tuple(tickets), state)
+    return TurnResult(tuple(bubbles), tuple(tickets), state, model)
 
 
 class RemoteAssistant:

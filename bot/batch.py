@@ -2,29 +2,22 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bot.assistant import Assistant, AssistantError
-from bot.orphans import die_with_parent
+from bot.assistant import Assistant
 from bot.parse import parse_text, parse_turns
+from bot.processes import spread
 from bot.services import Services
 from bot.tables import WRITERS, Row, Table, cell_text, encodable, open_table, replacing
 from bot.transcripts import turns_of
 
 TEXT, TURNS = "text", "turns"
 PROGRESS_SECONDS = 2.0
-# Rows that go to a process at a time, and how many such batches may wait: order is kept, memory stays small.
-BATCH_ROWS, WAITING = 32, 4
 
 Parsed = tuple[Mapping[str, Any] | None, str | None]
 
@@ -56,64 +49,18 @@ def parsed_rows(
     table: Table, rows: Iterable[tuple[int, Row]], assistant: Assistant, services: Services, *, processes: int
 ) -> Iterator[tuple[int, Row, Parsed]]:
     """Each of `rows` with its parse, or the sentence why it has none, in order."""
-    keys = table.key(TEXT) or "", table.key(TURNS) or ""
-    parse = partial(_parse_cells, assistant, services)
-    for batch, parsed in _in_order(parse, keys, _batches(rows), processes):
-        for (number, row), found in zip(batch, parsed, strict=True):
-            yield number, row, found
+    text, turns = table.key(TEXT) or "", table.key(TURNS) or ""
 
-
-Batch = list[tuple[int, Row]]
-Cells = tuple[Any, Any]  # what a row has of text and turns
-Parse = Callable[[list[Cells]], list[Parsed]]
-_parse_here: Parse | None = None  # what a reading process runs: set in it when it starts
-
-
-def _batches(rows: Iterable[tuple[int, Row]]) -> Iterator[Batch]:
-    rows = iter(rows)
-    while batch := list(islice(rows, BATCH_ROWS)):
-        yield batch
-
-
-def _in_order(
-    parse: Parse, keys: tuple[str, str], batches: Iterable[Batch], processes: int
-) -> Iterator[tuple[Batch, list[Parsed]]]:
-    """Every batch with its parses. The processes are forked from this one, so that they share the loaded model's memory."""
-
-    def cells(batch: Batch) -> list[Cells]:
+    def cells(numbered: tuple[int, Row]) -> Cells:
         # Turns that are JSON already travel as text: a list nested too deep could not be sent.
-        return [(row.get(keys[0]), _sendable(row.get(keys[1]))) for _, row in batch]
+        said = numbered[1].get(turns)
+        return numbered[1].get(text), json.dumps(said, ensure_ascii=False) if isinstance(said, list) else said
 
-    if processes < 2:
-        yield from ((batch, parse(cells(batch))) for batch in batches)
-        return
-    waiting: deque[tuple[Batch, Future[list[Parsed]]]] = deque()
-    fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(processes, mp_context=fork, initializer=_start_reading, initargs=(parse,)) as pool:
-        try:
-            for batch in batches:
-                waiting.append((batch, pool.submit(_read_batch, cells(batch))))
-                if len(waiting) >= WAITING * processes:
-                    first, parsed = waiting.popleft()
-                    yield first, parsed.result()
-            yield from ((first, parsed.result()) for first, parsed in waiting)
-        except BrokenProcessPool:
-            raise AssistantError("a reading process died, perhaps for want of memory; nothing was written") from None
+    for (number, row), found in spread(partial(_parse_cells, assistant, services), rows, cells, processes=processes):
+        yield number, row, found
 
 
-def _start_reading(parse: Parse) -> None:
-    global _parse_here
-    _parse_here = parse
-    die_with_parent()
-
-
-def _sendable(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-
-
-def _read_batch(cells: list[Cells]) -> list[Parsed]:
-    assert _parse_here is not None
-    return _parse_here(cells)
+Cells = tuple[Any, Any]  # what a row has of text and turns
 
 
 def _parse_cells(assistant: Assistant, services: Services, cells: list[Cells]) -> list[Parsed]:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from bot.assistant import Assistant
-from bot.batch import BATCH_ROWS, check_columns, parsed_rows
+from bot.batch import check_columns, parsed_rows
 from bot.jobs import JobError, JobRun
 from bot.models import models_to_serve
+from bot.processes import BATCH
 from bot.tables import REVIEW, WRITERS, Table, flat_columns, open_table, replacing
 from bot.uploads import UploadError, Uploads
 
@@ -59,7 +60,7 @@ def _read_rows(job: JobRun, table: Table, assistant: Assistant, kept: Path) -> N
         for number, _, (parse, problem) in parsed_rows(table, rows, assistant, job.services, processes=cores):
             file.write(json.dumps({"row": number, "parse": parse, "problem": problem}, ensure_ascii=False) + "\n")
             done += 1
-            if done % BATCH_ROWS == 0:
+            if done % BATCH == 0:
                 file.flush()
                 job.tell(READING * done / table.count, f"已读 {done // 1000 * 1000 if done >= 1000 else 0} 行以上，共 {table.count} 行")
 

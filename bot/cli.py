@@ -18,12 +18,21 @@ from bot.city_rules import RulesFollower
 from bot.cores import use_all_cores
 from bot.jobs import JobError, run_job
 from bot.logs import set_up_logging
-from bot.models import ModelError, find_archives, list_models, models_to_serve, promote_model, register_model, rollback_model
+from bot.models import (
+    ModelError,
+    NotCompared,
+    find_archives,
+    list_models,
+    models_to_serve,
+    promote_model,
+    register_model,
+    rollback_model,
+)
 from bot.orphans import die_with_parent
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
 from bot.staff import Staff
-from bot.wechat_api import WeChatError, explain
+from bot.wechat_http import WeChatError, explain
 
 EXPECTED = (JobError, SettingsError, CatalogueError, ModelError, AssistantError, db.StorageError, FileNotFoundError, ValueError)
 
@@ -59,6 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     classify = add("classify", _classify, "add the parse to every row of a csv, xlsx or jsonl file")
     classify.add_argument("input", type=Path)
     classify.add_argument("--out", type=Path, required=True)
+    hotspots = add("hotspots", _hotspots, "find what many people write about: same place, same matter, close in time")
+    hotspots.add_argument("input", type=Path, help="csv, xlsx or jsonl with columns text and received_at")
+    hotspots.add_argument("--out", type=Path, required=True, help=".xlsx, .csv or .json")
+    hotspots.add_argument("--top", type=int, default=10, help="how many hot spots are written (10)")
     evaluate = add("evaluate", _evaluate, "score the serving model on labelled messages")
     evaluate.add_argument("gold", type=Path)
     evaluate.add_argument("--json", type=Path, required=True)
@@ -108,16 +121,18 @@ def _serve(_options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from bot.dataset import build_dataset, dataset_hash
+    from bot.frozen import seed_shipped
     from bot.training import train_model
 
     services = _services()
     if options.if_missing and find_archives(services.settings.models_dir):
         return
-    now = services.now()
     print("训练模型，大约两分钟 / training, about two minutes …", file=sys.stderr)
-    path = train_model(services.settings, now=now)
-    version = register_model(services, path, trained_at=now, metrics={})
-    print(version)
+    seed_shipped(services)
+    dataset, now = build_dataset(services), services.now()
+    path = train_model(services.settings, dataset, version=now.strftime("%Y%m%d-%H%M%S"))
+    print(register_model(services, path, trained_at=now, metrics={}, data_hash=dataset_hash(dataset)))
 
 
 def _parse(options: argparse.Namespace) -> None:
@@ -137,6 +152,17 @@ def _classify(options: argparse.Namespace) -> None:
     assistant = open_embedded(models_to_serve(services))
     count = classify_file(options.input, options.out, assistant, services, processes=len(os.sched_getaffinity(0)))
     print(f"{count} rows -> {options.out}")
+
+
+def _hotspots(options: argparse.Namespace) -> None:
+    from bot.hotspot_files import write_hot_spots
+
+    services = _services()
+    archive, cores = models_to_serve(services)[0], len(os.sched_getaffinity(0))
+    report = write_hot_spots(options.input, options.out, archive, services, top=options.top, processes=cores)
+    if report.problem:
+        print(report.problem, file=sys.stderr)
+    print(f"{len(report.spots)} hot spots of {report.appeals} appeals -> {options.out}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -177,7 +203,7 @@ def _models(options: argparse.Namespace) -> None:
     if options.action == "promote":
         if not options.version:
             raise ModelError("which version? `models list` shows them")
-        promote_model(services, options.version)
+        _promote(services, options.version)
         print(f"{options.version} promoted")
     elif options.action == "rollback":
         print(f"{rollback_model(services)} promoted")
@@ -186,6 +212,18 @@ def _models(options: argparse.Namespace) -> None:
     else:
         for model in list_models(services):
             print(f"{model['version']}  {model['state']:<10} {model['trained_at'][:19]}")
+
+
+def _promote(services: Services, version: str) -> None:
+    """Compares first where there is no comparison with the model that serves now."""
+    try:
+        promote_model(services, version)
+    except NotCompared:
+        from bot.comparison import compare_model
+
+        print("和正在使用的模型对比，大约一分钟 / comparing with the serving model, about a minute …", file=sys.stderr)
+        compare_model(services, version)
+        promote_model(services, version)
 
 
 def _relay(options: argparse.Namespace) -> None:

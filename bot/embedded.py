@@ -202,7 +202,7 @@ class _EmbeddedTurn:
             raise
         except Exception as error:
             raise AssistantError("an action failed") from error
-        return collect(messages, _state(self.model, self.tracker))
+        return collect(messages, _state(self.model, self.tracker), self.model.version)
 
     async def _predict_and_act(self) -> list[Mapping[str, Any]]:
         spoken: list[Mapping[str, Any]] = []

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from bot import db
 from bot.annotations import IMPORT, Labels, agree, effective_annotations, new_annotation, text_digest
+from bot.frozen import freeze_share
 from bot.likeness import find_twins
 from bot.orders import ORDER, Meanings, Order, Plan, Problem, read_orders, strict_plan
 from bot.services import Services
@@ -282,16 +283,8 @@ def _switch_on(
     problems.sort(key=lambda problem: problem.row)
     told = sorted([*((problem.row, problem.sentence) for problem in problems), *outcome.notes])
     with db.transaction(services.engine) as connection:
-        outcome.frozen = _freeze(services, orders, batch_id, username)
+        rows = [(order.text, order.labels) for order in orders]
+        outcome.frozen = len(freeze_share(services, rows, source=f"{IMPORT}{batch_id}", author=username))
         kept = {"outcome": json.dumps(outcome.as_dict()), "problems": json.dumps(told, ensure_ascii=False), "preview": None}
         values = {"state": DONE, "updated_at": db.iso(services.now()), **kept}
         connection.execute(update(import_batches).where(import_batches.c.id == batch_id).values(**values))
-
-
-def _freeze(services: Services, orders: Sequence[Order], batch_id: int, username: str) -> int:
-    """A share of the import becomes test items, in the same commit; how many."""
-    try:
-        from bot.frozen import freeze_share
-    except ImportError:  # until models are compared on frozen items
-        return 0
-    return len(freeze_share(services, [(order.text, order.labels) for order in orders], source=f"{IMPORT}{batch_id}", author=username))

@@ -131,6 +131,7 @@ test_items = Table(
     Column("author", String(40), nullable=False),
     Column("at", String(32), nullable=False),
     Column("retired_at", String(32)),
+    Column("source", String(40), nullable=False, server_default=""),  # shipped | import:<file> | <who added it>
 )
 
 models = Table(

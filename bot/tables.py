@@ -263,11 +263,11 @@ def _write_xlsx(path: Path, table: Table, lanes: Lanes) -> Iterator[Write]:
     book = Workbook(write_only=True)
     sheet = book.create_sheet()
     sheet.freeze_panes = "A2"
-    sheet.append([_xlsx_cell(sheet, heading) for heading in _all_headings(table)])
+    sheet.append([xlsx_cell(sheet, heading) for heading in _all_headings(table)])
 
     def write(row: Row, parse: Mapping[str, Any] | None) -> None:
         ours = flat_columns(parse, lanes)
-        cells = [_xlsx_cell(sheet, cell) for cell in (*(row.get(key) for key in table.headings), *ours.values())]
+        cells = [xlsx_cell(sheet, cell) for cell in (*(row.get(key) for key in table.headings), *ours.values())]
         sheet.append(_filled(sheet, cells, FILLS[ours["review"]]) if ours["review"] else cells)
 
     try:
@@ -294,7 +294,7 @@ def harmless(cell: str) -> str:
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) and not _PLAIN_NUMBER.fullmatch(cell) else cell
 
 
-def _xlsx_cell(sheet: Any, value: Any) -> Any:
+def xlsx_cell(sheet: Any, value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # a workbook has no number for it, and would hold nothing
     if value is None or isinstance(value, (bool, float, date, clock_time)) or isinstance(value, int) and abs(value) < MAX_EXACT:

@@ -1,40 +1,116 @@
-"""Training: nlu_data → a model archive → its place in the list of models. Promotion is one row, see promote()."""
+"""Training: what nlu_data and the city's annotations hold → a model archive. Which model serves is decided in bot/models.py."""
 from __future__ import annotations
 
+import contextlib
 import logging
-import tempfile
+import re
+import shutil
 import time
-from datetime import datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from bot.dataset import Dataset, write_dataset
 from bot.settings import PROJECT_ROOT, Settings
 
 logger = logging.getLogger(__name__)
+
+# Where a training works, beside the archives so that the last step is a rename; and where its texts lie meanwhile, masked and
+# readable by the service's own user only.
+_WORKSHOP, _TEXTS = ".training-", "training"
+_LONGEST = 3600.0  # seconds
+_RASA_LOG = "rasa.engine.training.hooks"
+_STARTING = re.compile(r"Starting to train component '(\w+)'")
+# What each component learns, and how much of the time has passed when it begins.
+STEPS = {
+    "PlaceReader": (0.05, "学习：地点"),
+    "PetitionReader": (0.45, "学习：类别、诉求类型和紧急程度"),
+    "AppealSplitter": (0.8, "学习：一段话里有几件事"),
+    "RulePolicy": (0.92, "学习：对话规则"),
+}
+Tell = Callable[[float, str], None]
 
 
 class TrainingError(Exception):
     """No model came out; the message says why."""
 
 
-def train_model(settings: Settings, *, now: datetime) -> Path:
-    """Train on nlu_data and write `models/<version>.tar.gz`. Takes about two minutes. Raises TrainingError."""
+def train_model(
+    settings: Settings, dataset: Dataset, *, version: str, tell: Tell = lambda share, step: None, root: Path = PROJECT_ROOT
+) -> Path:
+    """Train on this data and write `models/<version>.tar.gz`. Takes about two minutes. Raises TrainingError.
+
+    `root` holds config.yml, domain.yml and nlu_data. Killed at any moment it leaves no half archive, and nothing that a later
+    training does not remove.
+    """
+    lying = settings.var_dir / _TEXTS
+    lying.mkdir(mode=0o700, parents=True, exist_ok=True)
+    texts = write_dataset(dataset, lying / version, root=root)
+    try:
+        return _train(settings, texts, version, tell)
+    finally:
+        shutil.rmtree(texts, ignore_errors=True)
+
+
+def _train(settings: Settings, texts: Path, version: str, tell: Tell) -> Path:
     from rasa.model_training import train  # imports TensorFlow: only when a model is really trained
 
-    settings.models_dir.mkdir(parents=True, exist_ok=True)
-    version = now.strftime("%Y%m%d-%H%M%S")
+    workshop = settings.models_dir / f"{_WORKSHOP}{version}"
+    shutil.rmtree(workshop, ignore_errors=True)
+    workshop.mkdir(parents=True)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(dir=settings.models_dir) as workshop:
-        result = train(
-            domain=str(PROJECT_ROOT / "domain.yml"),
-            config=str(PROJECT_ROOT / "config.yml"),
-            training_files=[str(PROJECT_ROOT / "nlu_data" / "rules.yml")],
-            output=workshop,
-            fixed_model_name=version,
-            force_training=True,
-        )
+    try:
+        with _listening(tell):
+            result = train(
+                domain=str(texts / "domain.yml"),
+                config=str(texts / "config.yml"),
+                training_files=[str(texts / "nlu_data" / "rules.yml")],
+                output=str(workshop),
+                fixed_model_name=version,
+                force_training=True,
+            )
         if not result.model:
             raise TrainingError("Rasa wrote no model archive; its log above says why")
         # One rename: a server that looks for models never sees half an archive.
         path = Path(result.model).replace(settings.models_dir / f"{version}.tar.gz")
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
     logger.info("model %s trained in %.0f s", version, time.monotonic() - started)
     return path
+
+
+def remove_leftovers(settings: Settings) -> None:
+    """What killed trainings left behind: anything older than any training takes."""
+    for leftover in [*settings.models_dir.glob(f"{_WORKSHOP}*"), *(settings.var_dir / _TEXTS).glob("*")]:
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _LONGEST:
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _listening(tell: Tell) -> Iterator[None]:
+    """Rasa says which component it trains only in its log, which we keep quiet."""
+    log, listener = logging.getLogger(_RASA_LOG), _Listener(tell)
+    before = log.level, log.propagate
+    log.addHandler(listener)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(listener)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+class _Listener(logging.Handler):
+
+    def __init__(self, tell: Tell) -> None:
+        super().__init__(logging.INFO)
+        self._tell, self._share = tell, 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = _STARTING.search(record.getMessage())
+        if found and found.group(1) in STEPS:
+            share, step = STEPS[found.group(1)]
+            self._share = max(self._share, share)  # their order is Rasa's own business
+            self._tell(self._share, step)

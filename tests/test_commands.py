@@ -17,11 +17,12 @@ from argon2 import PasswordHasher
 from openpyxl import Workbook, load_workbook
 
 from bot.assistant import AssistantError
-from bot.batch import BATCH_ROWS, _in_order, classify_file
+from bot.batch import classify_file
 from bot.benchmark import benchmark_category
 from bot.embedded import EmbeddedAssistant
 from bot.models import archive_path, register_model
 from bot.petition import Petition
+from bot.processes import BATCH, spread
 from bot.services import Services, build_services
 from bot.settings import PROJECT_ROOT, load_settings
 from bot.tables import FLAT_COLUMNS, open_table
@@ -262,7 +263,7 @@ def test_broken_row_is_named_and_the_others_are_read(classify: Classify, tmp_pat
 def test_several_processes_keep_rows_in_order(
     environment: dict[str, str], tmp_path: Path, assistant: EmbeddedAssistant, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [{"id": number, "text": f"{number}号楼的路灯坏了"} for number in range(3 * BATCH_ROWS + 5)]
+    rows = [{"id": number, "text": f"{number}号楼的路灯坏了"} for number in range(3 * BATCH + 5)]
     rows[40] = {"id": 40, "turns": "[not json"}
     source = _write(tmp_path / "in.jsonl", rows)
     services = services_of(environment)
@@ -275,7 +276,7 @@ def test_several_processes_keep_rows_in_order(
 
 def test_process_that_dies_is_said_and_not_waited_for() -> None:
     with pytest.raises(AssistantError, match="died"):
-        list(_in_order(lambda cells: os._exit(9), ("text", ""), iter([[(1, {"text": "路灯坏了"})]]), 2))
+        list(spread(lambda texts: os._exit(9), ["路灯坏了"], str, processes=2))
 
 
 def test_nesting_without_end_spoils_one_row(classify: Classify, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.job_kinds import KINDS, get_kind
 from bot.jobs import CANCELLED, DONE, FAILED, MAX_ATTEMPTS, RUNNING, Job, JobRunner, cancel_job, find_job, submit_job
 from bot.services import Services, build_services
 from bot.settings import child_environment
@@ -104,3 +105,8 @@ def test_two_runners_never_take_one_job(services: Services) -> None:
     submit_job(services, PROBE, {}, username="supervisor")
     assert [JobRunner(services)._claim() is not None for _ in range(2)] == [True, False]
     assert find_job(services, 1).state == RUNNING  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_job_is_there(kind: str) -> None:
+    assert callable(get_kind(kind))

@@ -1,9 +1,10 @@
-"""Reads the project's own training texts (nlu_data/petitions, nlu_data/intents) into Rasa messages.
+"""Reads the project's own training texts (nlu_data/petitions, nlu_data/intents) and a city's annotations into Rasa messages.
 
 The formats are described in nlu_data/README.md. A line that does not fit raises CorpusError with file and line number.
 """
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ PART_SEPARATOR, LINE_BREAK = "∥", "⏎"
 PLACE_NAMES, TELLING_WORDS = "place_names", "telling_words"
 CATEGORY, REQUEST_TYPE, URGENCY, EMERGENCY, PLACES, PARTS = "category", "request_type", "urgency", "emergency", "places", "parts"
 MAIN_PLACE = "main_place"
+# Of a city's annotations: how much the text counts, and whether it is one of a fair sample of what the city gets (SAMPLED) or
+# was picked by somebody because a model was unsure or wrong. The project's own texts have neither.
+WEIGHT, ORIGIN, SAMPLED = "weight", "origin", "sampled"
 
 
 class CorpusError(ValueError):
@@ -42,6 +46,8 @@ class Example:
     style: str | None = None
     source: str = field(default="", compare=False)
     main_place: int | None = None  # which of `places` somebody would be sent to, where that has been marked
+    weight: float | None = None
+    origin: str | None = None
 
     def to_message(self) -> Message:
         data: dict[str, object] = {TEXT: self.text}
@@ -54,6 +60,8 @@ class Example:
             (PLACES, self.places),
             (PARTS, self.parts),
             (MAIN_PLACE, self.main_place),
+            (WEIGHT, self.weight),
+            (ORIGIN, self.origin),
         ):
             if value is not None:
                 data[key] = [list(pair) for pair in value] if isinstance(value, tuple) else value
@@ -146,6 +154,19 @@ def read_parts(path: Path) -> list[Example]:
         starts = [sum(len(piece) for piece in pieces[:i]) for i in range(len(pieces))]
         spans = tuple((start, start + len(piece)) for start, piece in zip(starts, pieces))
         examples.append(Example("".join(pieces), parts=spans, source=f"{path.name}:{number}"))
+    return examples
+
+
+def read_annotations(path: Path) -> list[Example]:
+    """What people of a city labelled, one JSON object a line, as bot.dataset writes it; none where there is no such file."""
+    if not path.exists():
+        return []
+    examples: list[Example] = []
+    for number, line in _lines(path):
+        data = json.loads(line)
+        places = tuple((start, end) for start, end in data["places"]) if "places" in data else None
+        labels = {key: data.get(key) for key in (INTENT, CATEGORY, REQUEST_TYPE, URGENCY, WEIGHT, ORIGIN)}
+        examples.append(Example(data[TEXT], places=places, source=f"{path.name}:{number}", **labels))
     return examples
 
 

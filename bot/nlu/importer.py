@@ -11,11 +11,11 @@ from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from bot.gazetteer import load_gazetteer
-from bot.nlu.corpus import PLACE_NAMES, TELLING_WORDS, Example, read_corpus, read_lexicon
+from bot.nlu.corpus import PLACE_NAMES, TELLING_WORDS, Example, read_annotations, read_corpus, read_lexicon
 
 
 class PetitionImporter(RasaFileImporter):
-    """Rasa's file importer, with `data_dir` (relative to config.yml) read by bot.nlu.corpus."""
+    """Rasa's file importer, with `data_dir` and the city's `annotations` (relative to config.yml) read by bot.nlu.corpus."""
 
     def __init__(
         self,
@@ -23,11 +23,12 @@ class PetitionImporter(RasaFileImporter):
         domain_path: str | None = None,
         training_data_paths: list[str] | str | None = None,
         data_dir: str = "nlu_data",
+        annotations: str = "annotations.jsonl",
         **_: Any,
     ) -> None:
         super().__init__(config_file, domain_path, training_data_paths)
         root = Path(config_file).resolve().parent if config_file else Path.cwd()
-        self._data_dir = root / data_dir
+        self._data_dir, self._annotations = root / data_dir, root / annotations
 
     def get_nlu_data(self, language: str | None = "en") -> TrainingData:
         # The gazetteer and the lexicon travel as one message each, without text; Rasa would warn of lookup tables that no stock
@@ -39,7 +40,7 @@ class PetitionImporter(RasaFileImporter):
     # Rasa asks for the texts several times in one training; the files are read once.
     @cached_property
     def _examples(self) -> list[Example]:
-        return read_corpus(self._data_dir)
+        return [*read_corpus(self._data_dir), *read_annotations(self._annotations)]
 
     @cached_property
     def _telling_words(self) -> dict[str, list[str]]:

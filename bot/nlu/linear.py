@@ -54,10 +54,12 @@ class LinearReader:
         calibrate: bool = True,
         blend: bool = False,
         aids: Aids | None = None,
+        counts: Floats | None = None,
     ) -> LinearReader:
         """Fits in seconds on some thousand texts. The temperature comes from out-of-fold scores, never from training scores.
 
         `aids` are rows and labels to learn from that are no texts: they say nothing of how sure to be. Their labels occur in `labels`.
+        `counts`: for how many texts each row counts; None = one each.
         """
         truth = np.array(labels)
         classes = np.unique(truth)
@@ -66,8 +68,9 @@ class LinearReader:
             return cls((str(classes[0]),), np.zeros((0, 1), np.int8), np.ones(1, np.float32), np.zeros(1, np.float32), 1.0, nothing)
         position = _own_features(matrix, *([aids[0]] if aids else []))
         matrix, aids = _narrowed(matrix, position), (_narrowed(aids[0], position), aids[1]) if aids else None
-        temperature = _fit_temperature(matrix, truth, classes, C=C, blend=blend, aids=aids) if calibrate else UNCALIBRATED
-        weights, bias = _hyperplanes(*_with_aids(matrix, truth, aids), C=C, blend=blend)
+        fitting = Fitting(C, blend, aids, counts)
+        temperature = _fit_temperature(matrix, truth, classes, fitting) if calibrate else UNCALIBRATED
+        weights, bias = fitting.hyperplanes(matrix, truth)
         return cls.at_rest(tuple(map(str, classes)), weights, bias, temperature, position)
 
     @classmethod
@@ -91,7 +94,7 @@ class LinearReader:
 
     def probabilities(self, row: Row) -> Floats:
         """Aligned with `classes`, summing to 1."""
-        return _softmax(self.scores(row)[None, :] * self.temperature)[0]
+        return softmax(self.scores(row)[None, :] * self.temperature)[0]
 
     def best(self, row: Row) -> tuple[str, float]:
         probabilities = self.probabilities(row)
@@ -107,70 +110,72 @@ class LinearReader:
         return numbers, values * (rows[:, column] - others)
 
 
-def _softmax(scores: Floats) -> Floats:
+def softmax(scores: Floats) -> Floats:
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
     return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)  # type: ignore[no-any-return]
 
 
-def _hyperplanes(matrix: csr_matrix, truth: npt.NDArray[np.str_], *, C: float, blend: bool) -> tuple[Floats, Floats]:
-    model = LinearSVC(C=C, class_weight="balanced", tol=TOLERANCE, random_state=0)
-    model.fit(matrix, truth)
-    weights, bias = model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)
-    if len(model.classes_) == 2:  # scikit-learn keeps one hyperplane for two classes
-        weights, bias = np.hstack([-weights, weights]), np.array([-bias[0], bias[0]], np.float32)
-    if blend:
-        weights = weights + _complement(matrix, truth, like=weights)
-    return np.ascontiguousarray(weights), bias
+@dataclass(frozen=True)
+class Fitting:
+    """How hyperplanes are fitted: LinearReader.fit() names the parts."""
+
+    C: float = 1.0
+    blend: bool = False
+    aids: Aids | None = None
+    counts: Floats | None = None
+
+    def hyperplanes(
+        self, matrix: csr_matrix, truth: npt.NDArray[np.str_], rows: npt.NDArray[np.int64] | None = None
+    ) -> tuple[Floats, Floats]:
+        """Weights and bias, learned from these rows (None = all) and the aids."""
+        counts = self.counts
+        if rows is not None:
+            matrix, truth, counts = matrix[rows], truth[rows], counts[rows] if counts is not None else None
+        if self.aids is not None:
+            counts = np.concatenate([counts, np.ones(len(self.aids[1]), np.float32)]) if counts is not None else None
+            matrix, truth = vstack([matrix, self.aids[0]]).tocsr(), np.concatenate([truth, np.array(self.aids[1])])
+        model = LinearSVC(C=self.C, class_weight="balanced", tol=TOLERANCE, random_state=0)
+        model.fit(matrix, truth, sample_weight=counts)
+        weights, bias = model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)
+        if len(model.classes_) == 2:  # scikit-learn keeps one hyperplane for two classes
+            weights, bias = np.hstack([-weights, weights]), np.array([-bias[0], bias[0]], np.float32)
+        if self.blend:
+            weights = weights + _complement(matrix, truth, counts, like=weights)
+        return np.ascontiguousarray(weights), bias
+
+    def held_out_scores(self, matrix: csr_matrix, truth: npt.NDArray[np.str_]) -> Floats | None:
+        """Scores of texts that the hyperplanes have not seen; None where a class has too few texts to hold any out."""
+        classes, sizes = np.unique(truth, return_counts=True)
+        folds = min(3, int(sizes.min()))
+        if folds < 2:
+            return None
+        scores = np.zeros((len(truth), len(classes)), np.float32)
+        for train, held_out in StratifiedKFold(folds, shuffle=True, random_state=0).split(matrix, truth):
+            weights, bias = self.hyperplanes(matrix, truth, train)
+            scores[held_out] = matrix[held_out] @ weights + bias
+        return scores
 
 
-def _complement(matrix: csr_matrix, truth: npt.NDArray[np.str_], *, like: Floats) -> Floats:
+def _complement(matrix: csr_matrix, truth: npt.NDArray[np.str_], counts: Floats | None, *, like: Floats) -> Floats:
     """Complement naive Bayes as hyperplanes whose scores spread as wide as those of `like`.
 
     Words that the training texts use once in one class say little to a margin and much to a count: the sum of both reads
     texts of other writers better than either.
     """
-    counted = ComplementNB(alpha=SMOOTHING).fit(matrix, truth).feature_log_prob_.T
+    counted = ComplementNB(alpha=SMOOTHING).fit(matrix, truth, sample_weight=counts).feature_log_prob_.T
     counted = (counted - counted.mean(axis=1, keepdims=True)).astype(np.float32)
     spread = float((matrix @ counted).std())
     return counted * (float((matrix @ like).std()) / spread if spread else 0.0)
 
 
-def _with_aids(
-    matrix: csr_matrix, truth: npt.NDArray[np.str_], aids: Aids | None
-) -> tuple[csr_matrix, npt.NDArray[np.str_]]:
-    return (vstack([matrix, aids[0]]).tocsr(), np.concatenate([truth, np.array(aids[1])])) if aids else (matrix, truth)
-
-
-def _held_out_scores(
-    matrix: csr_matrix,
-    truth: npt.NDArray[np.str_],
-    classes: npt.NDArray[np.str_],
-    *,
-    C: float,
-    blend: bool,
-    aids: Aids | None = None,
-) -> Floats | None:
-    """Scores of texts that the hyperplanes have not seen; None where a class has too few texts to hold any out."""
-    folds = min(3, *(int((truth == name).sum()) for name in classes))
-    if folds < 2:
-        return None
-    scores = np.zeros((len(truth), len(classes)), np.float32)
-    for train, held_out in StratifiedKFold(folds, shuffle=True, random_state=0).split(matrix, truth):
-        weights, bias = _hyperplanes(*_with_aids(matrix[train], truth[train], aids), C=C, blend=blend)
-        scores[held_out] = matrix[held_out] @ weights + bias
-    return scores
-
-
-def _fit_temperature(
-    matrix: csr_matrix, truth: npt.NDArray[np.str_], classes: npt.NDArray[np.str_], *, C: float, blend: bool, aids: Aids | None
-) -> float:
-    scores = _held_out_scores(matrix, truth, classes, C=C, blend=blend, aids=aids)
+def _fit_temperature(matrix: csr_matrix, truth: npt.NDArray[np.str_], classes: npt.NDArray[np.str_], fitting: Fitting) -> float:
+    scores = fitting.held_out_scores(matrix, truth)
     if scores is None:
         return UNCALIBRATED
     answers = np.searchsorted(classes, truth)
     candidates = np.arange(1.0, 12.01, 0.25)
     losses = [
-        -np.log(np.maximum(_softmax(scores * temperature)[np.arange(len(truth)), answers], 1e-9)).mean()
+        -np.log(np.maximum(softmax(scores * temperature)[np.arange(len(truth)), answers], 1e-9)).mean()
         for temperature in candidates
     ]
     return float(candidates[int(np.argmin(losses))])
@@ -194,10 +199,10 @@ class StackedReader:
         classes = np.unique(truth)
         if len(classes) == 1:
             return cls(LinearReader.fit(whole, labels), LinearReader.fit(opening, labels))
-        mixing, bias = _fit_mixing([_held_out_scores(view, truth, classes, C=1.0, blend=False) for view in views], truth, classes)
+        mixing, bias = fit_mixing([Fitting().held_out_scores(view, truth) for view in views], truth, len(classes))
         readers = []
         for view, mix in zip(views, mixing):
-            weights, own_bias = _hyperplanes(view, truth, C=1.0, blend=False)
+            weights, own_bias = Fitting().hyperplanes(view, truth)
             mixed, mixed_bias = weights @ mix, own_bias @ mix + bias / len(views)
             every = np.arange(view.shape[1], dtype=np.int32)
             readers.append(LinearReader.at_rest(tuple(map(str, classes)), mixed, mixed_bias, 1.0, every))
@@ -205,7 +210,7 @@ class StackedReader:
 
     def probabilities(self, whole: Row, opening: Row) -> Floats:
         """Aligned with the classes of both readers, summing to 1."""
-        return _softmax((self.whole.scores(whole) + self.opening.scores(opening))[None, :])[0]
+        return softmax((self.whole.scores(whole) + self.opening.scores(opening))[None, :])[0]
 
     def best(self, whole: Row, opening: Row) -> tuple[str, float]:
         probabilities = self.probabilities(whole, opening)
@@ -213,19 +218,19 @@ class StackedReader:
         return self.whole.classes[winner], float(probabilities[winner])
 
 
-def _fit_mixing(
-    held_out: Sequence[Floats | None], truth: npt.NDArray[np.str_], classes: npt.NDArray[np.str_]
-) -> tuple[list[Floats], Floats]:
+def fit_mixing(held_out: Sequence[Floats | None], truth: npt.NDArray[np.str_], classes: int) -> tuple[list[Floats], Floats]:
     """For each view the matrix that turns its scores into its share of the logits, and the bias of the sum."""
     scores = [view for view in held_out if view is not None]
     if not scores:
-        return [np.eye(len(classes), dtype=np.float32) * UNCALIBRATED] * len(held_out), np.zeros(len(classes), np.float32)
+        return [np.eye(classes, dtype=np.float32) * UNCALIBRATED] * len(held_out), np.zeros(classes, np.float32)
     spreads = [float(view.std()) for view in scores]
-    mixer = LogisticRegression(C=MIXING_C, max_iter=500).fit(np.hstack([view / spread for view, spread in zip(scores, spreads)]), truth)
+    rows = np.hstack([view / spread for view, spread in zip(scores, spreads)])
+    mixer = LogisticRegression(C=MIXING_C, max_iter=500).fit(rows, truth)
     weights, bias = mixer.coef_.T.astype(np.float32), mixer.intercept_.astype(np.float32)
-    if len(classes) == 2:  # scikit-learn keeps one hyperplane for two classes
+    if classes == 2:  # scikit-learn keeps one hyperplane for two classes
         weights, bias = np.hstack([-weights, weights]) / 2, np.array([-bias[0], bias[0]], np.float32) / 2
-    return [part / spread for part, spread in zip(np.split(weights, len(scores)), spreads)], bias
+    borders = np.cumsum([view.shape[1] for view in scores])[:-1]
+    return [part / spread for part, spread in zip(np.split(weights, borders), spreads)], bias
 
 
 def _own_features(*matrices: csr_matrix) -> npt.NDArray[np.int32]:

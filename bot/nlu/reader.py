@@ -21,12 +21,13 @@ from rasa.shared.nlu.training_data.training_data import TrainingData
 from scipy.sparse import csr_matrix, vstack
 
 from bot.nlu import corpus
+from bot.nlu.city import CityReading, CityText, counts_of, fit_city_reading
 from bot.nlu.component import ModelPart
 from bot.nlu.context import answers_the_card, draft_text, names_the_place
 from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer
 from bot.nlu.lexicon import Hit, Lexicon
-from bot.nlu.linear import Aids, LinearReader
+from bot.nlu.linear import Aids, LinearReader, softmax
 from bot.nlu.request_type import RequestTypeReader
 from bot.nlu.splitter import PARTS
 from bot.nlu.urgency import judge_urgency
@@ -37,10 +38,14 @@ Understood = tuple[list[dict[str, Any]], dict[str, Any]]
 SHORT, MOST_SHORT = 8, 4096
 ENOUGH_PAIRS = 100
 PLAIN = 0.6
-TOP_CATEGORIES = 5
+TOP_CATEGORIES, LEAF = 5, 6
 # From here on other leaves of the same first level are likelier to be what is looked for than other first levels.
 SURE_FIRST_LEVEL = 0.9
 
+
+
+def _fit_plain(matrix: csr_matrix, labels: Sequence[str], city: Sequence[CityText] | None) -> LinearReader:
+    return LinearReader.fit(matrix, labels, counts=counts_of(city) if city else None)
 
 
 def known_share(tokens: Sequence[str], vectorizer: Vectorizer) -> float:
@@ -64,32 +69,35 @@ class CategoryReader:
 
     first: LinearReader
     leaves: dict[str, LinearReader]
+    city: CityReading | None = None  # where a city has labelled enough of its messages
 
     @classmethod
-    def fit(cls, matrix: csr_matrix, codes: Sequence[str], *, aids: Aids | None = None) -> CategoryReader:
-        """`aids`: rows made of telling words and their leaf codes; those of first levels without any text teach nothing."""
+    def fit(
+        cls, matrix: csr_matrix, codes: Sequence[str], *, aids: Aids | None = None, city: Sequence[CityText] | None = None
+    ) -> CategoryReader:
+        """`aids`: rows made of telling words and their leaf codes; those of first levels without any text teach nothing.
+
+        `city`: what is known of each row, where some of them are a city's. A row with the code of a higher level teaches that level.
+        """
         known = {code[:2] for code in codes}
         kept = [number for number, code in enumerate(aids[1]) if code[:2] in known] if aids else []
         aids = (aids[0][kept], [aids[1][number] for number in kept]) if aids and kept else None
         first_aids = (aids[0], [code[:2] for code in aids[1]]) if aids else None
-        first = LinearReader.fit(matrix, [code[:2] for code in codes], blend=True, aids=first_aids)
-        matrix, codes = (vstack([matrix, aids[0]]).tocsr(), [*codes, *aids[1]]) if aids else (matrix, codes)
-        members: dict[str, list[int]] = defaultdict(list)
-        for number, code in enumerate(codes):
-            members[code[:2]].append(number)
-        leaves = {
-            prefix: LinearReader.fit(matrix[numbers], [codes[number] for number in numbers], calibrate=False, blend=True)
-            for prefix, numbers in members.items()
-        }
-        return cls(first, leaves)
+        firsts = [code[:2] for code in codes]
+        first = LinearReader.fit(matrix, firsts, blend=True, aids=first_aids, counts=counts_of(city) if city else None)
+        theirs = fit_city_reading(matrix, firsts, city, first_aids) if city else None
+        return cls(first, _fit_leaves(matrix, codes, aids, city), theirs)
 
-    def best(self, row: Row, count: int = TOP_CATEGORIES) -> list[tuple[str, float]]:
+    def best(self, row: Row, text: str = "", *, count: int = TOP_CATEGORIES) -> list[tuple[str, float]]:
         """(leaf code, confidence), best first.
 
         The best leaf of a first level stands for it and carries its probability, the one that can be checked and that decides
         who gets the matter; a further leaf carries its own. While the first level is in doubt every entry is of another one.
         """
-        firsts = self.first.probabilities(row)
+        scores = self.first.scores(row)
+        firsts = softmax(scores[None, :] * self.first.temperature)[0]
+        if self.city:
+            firsts = self.city.adjust(firsts, scores, row, text)
         leading: list[tuple[str, float]] = []
         further: list[tuple[str, float]] = []
         for number in np.argsort(-firsts)[:count]:
@@ -101,6 +109,26 @@ class CategoryReader:
         if firsts.max() >= SURE_FIRST_LEVEL:
             return sorted(leading + further, key=lambda leaf: -leaf[1])[:count]
         return [*leading, *sorted(further, key=lambda leaf: -leaf[1])][:count]
+
+
+def _fit_leaves(
+    matrix: csr_matrix, codes: Sequence[str], aids: Aids | None, city: Sequence[CityText] | None
+) -> dict[str, LinearReader]:
+    """A reader for the leaves below each first level."""
+    counts = counts_of(city) if city else np.ones(len(codes), np.float32)
+    if aids:
+        matrix, codes = vstack([matrix, aids[0]]).tocsr(), [*codes, *aids[1]]
+        counts = np.concatenate([counts, np.ones(len(aids[1]), np.float32)])
+    members: dict[str, list[int]] = defaultdict(list)
+    for number, code in enumerate(codes):
+        if len(code) == LEAF:
+            members[code[:2]].append(number)
+    return {
+        prefix: LinearReader.fit(
+            matrix[numbers], [codes[n] for n in numbers], calibrate=False, blend=True, counts=counts[numbers] if city else None
+        )
+        for prefix, numbers in members.items()
+    }
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
@@ -129,15 +157,19 @@ class PetitionReader(ModelPart):
         words = (message.get(corpus.TELLING_WORDS) for message in training_data.training_examples)
         self.view, matrix, aids = fit_view([message.get(TEXT) for message in messages], Lexicon(next(filter(None, words), {})))
 
-        def labelled(key: str) -> tuple[csr_matrix, list[str]]:
-            chosen = [number for number, message in enumerate(messages) if message.get(key) is not None]
-            return matrix[chosen], [str(messages[number].get(key)) for number in chosen]
+        from_city = any(message.get(corpus.ORIGIN) for message in messages)
 
-        self.intent, self.urgency = LinearReader.fit(*labelled(INTENT)), LinearReader.fit(*labelled(corpus.URGENCY))
-        typed, types = labelled(corpus.REQUEST_TYPE)
+        def labelled(key: str) -> tuple[csr_matrix, list[str], list[CityText] | None]:
+            chosen = [number for number, message in enumerate(messages) if message.get(key) is not None]
+            texts = [CityText.of(messages[number]) for number in chosen] if from_city else None
+            return matrix[chosen], [str(messages[number].get(key)) for number in chosen], texts
+
+        self.intent, self.urgency = (_fit_plain(*labelled(key)) for key in (INTENT, corpus.URGENCY))
+        typed, types, city = labelled(corpus.REQUEST_TYPE)
         said = [message.get(TEXT) for message in messages if message.get(corpus.REQUEST_TYPE) is not None]
-        self.request_type = RequestTypeReader.fit(typed, said, types)
-        self.category = CategoryReader.fit(*labelled(corpus.CATEGORY), aids=aids)
+        self.request_type = RequestTypeReader.fit(typed, said, types, counts_of(city) if city else None)
+        categorised, codes, city = labelled(corpus.CATEGORY)
+        self.category = CategoryReader.fit(categorised, codes, aids=aids, city=city)
         self._short = {}
         return self.persist()
 
@@ -191,7 +223,7 @@ class PetitionReader(ModelPart):
 
     def _read(self, seen: Seen) -> dict[str, Any]:
         request_type, request_confidence = self.request_type.best(seen.text, seen.row)
-        categories = self.category.best(seen.row)
+        categories = self.category.best(seen.row, seen.text)
         top, first_level_confidence = categories[0][0][:2], categories[0][1]
         vectorizer = self.view.vectorizer
         return {

@@ -173,9 +173,9 @@ class RequestTypeReader:
     width: int
 
     @classmethod
-    def fit(cls, matrix: csr_matrix, texts: Sequence[str], labels: Sequence[str]) -> RequestTypeReader:
+    def fit(cls, matrix: csr_matrix, texts: Sequence[str], labels: Sequence[str], counts: Floats | None = None) -> RequestTypeReader:
         cues = csr_matrix(np.vstack([cues_of(text) for text in texts]))
-        return cls(LinearReader.fit(hstack([matrix, cues]).tocsr(), labels), matrix.shape[1])
+        return cls(LinearReader.fit(hstack([matrix, cues]).tocsr(), labels, counts=counts), matrix.shape[1])
 
     def probabilities(self, text: str, row: Row) -> dict[str, float]:
         cues = cues_of(text)

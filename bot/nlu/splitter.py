@@ -142,14 +142,16 @@ class AppealSplitter(ModelPart):
 
     def train(self, training_data: TrainingData) -> Resource:
         messages = corpus.texts_in(training_data)
-        petitions = [(message.get(TEXT), message.get(corpus.CATEGORY)[:2]) for message in messages if message.get(corpus.CATEGORY)]
+        # A city's letter may hold several appeals, whatever its one label says.
+        own = [message for message in messages if message.get(corpus.CATEGORY) and not message.get(corpus.ORIGIN)]
+        petitions = [(message.get(TEXT), message.get(corpus.CATEGORY)[:2]) for message in own]
         self.fields = _fit_fields(petitions)
         divided = [message for message in messages if message.get(corpus.PARTS)]
         lessons = [Lesson.of(message.get(TEXT), self.fields, message.get(corpus.PARTS)) for message in divided]
         # A petition is measured with fields that have not seen it.
-        for own, others in ((petitions[::2], petitions[1::2]), (petitions[1::2], petitions[::2])):
+        for half, others in ((petitions[::2], petitions[1::2]), (petitions[1::2], petitions[::2])):
             unseen = _fit_fields(others)
-            lessons += [Lesson.of(text, unseen, None) for text, _ in own if len(text) >= LONG_PETITION]
+            lessons += [Lesson.of(text, unseen, None) for text, _ in half if len(text) >= LONG_PETITION]
         self.judge = _fit_judge(lessons)
         self.wording = Wording.fit(lessons)
         return self.persist()

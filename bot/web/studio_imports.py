@@ -249,7 +249,8 @@ def _view(services: Services, batch: Row) -> dict[str, Any]:
         preview["check"]["classes"] = named
     if preview and preview.get("same_file"):
         same = preview["same_file"]
-        preview["same_file"] = {**same, "at": china_time(db.parse_iso(same["at"])), "username": names.get(same["username"], same["username"])}
+        who = names.get(same["username"], same["username"])
+        preview["same_file"] = {**same, "at": china_time(db.parse_iso(same["at"])), "username": who}
     return {
         **_summary(batch, names),
         "job": job_view(job) if job else None,

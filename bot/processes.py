@@ -1,0 +1,61 @@
+"""Work spread over processes that are forked from this one, so that they share the memory of what was loaded."""
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any, TypeVar
+
+from bot.assistant import AssistantError
+from bot.orphans import die_with_parent
+
+# Items that go to a process at a time, and how many such batches may wait: order is kept, memory stays small.
+BATCH, WAITING = 32, 4
+
+Item = TypeVar("Item")
+Sent = TypeVar("Sent")
+Made = TypeVar("Made")
+_work_here: Callable[[Any], Any] | None = None  # what a working process runs: set in it when it starts
+
+
+def spread(
+    work: Callable[[list[Sent]], list[Made]], items: Iterable[Item], send: Callable[[Item], Sent], *, processes: int
+) -> Iterator[tuple[Item, Made]]:
+    """Each item with what `work` made of it, in order; `send` says what of an item travels. Raises AssistantError."""
+    if processes < 2:
+        for batch in _batches(items):
+            yield from zip(batch, work(list(map(send, batch))), strict=True)
+        return
+    waiting: deque[tuple[list[Item], Future[list[Made]]]] = deque()
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, mp_context=fork, initializer=_start, initargs=(work,)) as pool:
+        try:
+            for batch in _batches(items):
+                waiting.append((batch, pool.submit(_do, list(map(send, batch)))))
+                if len(waiting) >= WAITING * processes:
+                    first, made = waiting.popleft()
+                    yield from zip(first, made.result(), strict=True)
+            for first, made in waiting:
+                yield from zip(first, made.result(), strict=True)
+        except BrokenProcessPool:
+            raise AssistantError("a reading process died, perhaps for want of memory; nothing was written") from None
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    items = iter(items)
+    while batch := list(islice(items, BATCH)):
+        yield batch
+
+
+def _start(work: Callable[[Any], Any]) -> None:
+    global _work_here
+    _work_here = work
+    die_with_parent()
+
+
+def _do(sent: Any) -> Any:
+    assert _work_here is not None
+    return _work_here(sent)
