@@ -7,6 +7,7 @@ import pytest
 
 from bot import db
 from bot.annotations import effective_annotations, new_annotation, text_digest
+from bot.importing import DONE, open_batch
 from bot.jobs import JobRun, find_job, submit_job
 from bot.label_errors import LIKELY, MODEL, TWINS, Labelled, find_suspects
 from bot.services import Services
@@ -26,24 +27,23 @@ def texts_of(code: str) -> list[str]:
     return [f"{one}{two}，{three}" for one in where for two in what for three in how]
 
 
-def labelled(services: Services | None = None) -> list[Labelled]:
+def labelled() -> list[Labelled]:
     rows = [(text, code) for code in PARTS for text in texts_of(code)]
     random.Random(5).shuffle(rows)
     return [Labelled(str(number), text, code) for number, (text, code) in enumerate(rows)]
 
 
-def test_flipped_labels_are_likely_errors_with_the_right_class() -> None:
+def test_flipped_labels_come_first_with_the_right_class() -> None:
     rows = labelled()
     wrong = {number: rows[number].category for number in range(0, len(rows), 25)}
     given = [
         Labelled(row.digest, row.text, next(code for code in PARTS if code != row.category) if number in wrong else row.category)
         for number, row in enumerate(rows)
     ]
-    found = find_suspects(given)
-    likely = {suspect.number: suspect.suggested for suspect in found if suspect.score >= LIKELY and suspect.kind == MODEL}
-    assert likely.keys() >= wrong.keys()
-    assert all(wrong[number].startswith(likely[number]) for number in wrong)
-    assert {suspect.number for suspect in found[: len(wrong)]} == set(wrong)
+    first = find_suspects(given)[: len(wrong)]
+    assert {suspect.number for suspect in first} == wrong.keys()
+    assert all(wrong[suspect.number].startswith(suspect.suggested) for suspect in first)
+    assert sum(suspect.score >= LIKELY for suspect in first) > len(first) / 2
 
 
 def test_right_labels_are_not_suspected() -> None:
@@ -70,17 +70,20 @@ def test_too_few_texts_give_no_suspects(rows: list[Labelled]) -> None:
 # -- decided --------------------------------------------------------------------------------------------------------------
 
 
-def annotate(services: Services, text: str, category: str, author: str = "li") -> None:
-    row = new_annotation(services.vault, text, {"category": category, "request_type": "投诉"}, author=author, source="review", at=services.now())
+def annotate(services: Services, rows: list[tuple[str, str]]) -> None:
+    """As an import would have brought them."""
+    source = f"import:{open_batch(services, 'orders.csv', username='li', state=DONE)}"
     with db.transaction(services.engine) as connection:
-        connection.execute(annotation_rows.insert().values(**row))
+        for text, category in rows:
+            labels = {"category": category, "request_type": "投诉"}
+            row = new_annotation(services.vault, text, labels, author="li", source=source, at=services.now())
+            connection.execute(annotation_rows.insert().values(**row))
 
 
 @pytest.fixture
 def suspects(services: Services) -> Suspects:
     """One wrong label among 375 right ones."""
-    for row in labelled():
-        annotate(services, row.text, "040305" if row.text == texts_of("010204")[0] else row.category)
+    annotate(services, [(row.text, "040305" if row.text == texts_of("010204")[0] else row.category) for row in labelled()])
     look(services)
     return Suspects(services)
 
@@ -97,9 +100,7 @@ def category_of(services: Services, text: str) -> str | None:
         return next((str(one.labels["category"]) for one in effective_annotations(connection) if one.digest == digest), None)
 
 
-@pytest.mark.parametrize(
-    ("decision", "category"), [("accept", "01"), ("keep", "040305"), ("remove", None)]
-)
+@pytest.mark.parametrize(("decision", "category"), [("accept", "01"), ("keep", "040305"), ("remove", None)])
 def test_each_decision_is_appended_and_asked_once(services: Services, suspects: Suspects, decision: str, category: str | None) -> None:
     text = texts_of("010204")[0]
     first = suspects.page()[0]
@@ -109,8 +110,7 @@ def test_each_decision_is_appended_and_asked_once(services: Services, suspects: 
     suspects.decide(first["id"], decision, username="wang")
     with db.reading(services.engine) as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM annotation").scalar() == before + 1
-    # Two people differ where the reviewer of before said otherwise: no label until a third decides.
-    assert category_of(services, text) == category if decision != "accept" else category_of(services, text) in (None, "01")
+    assert category_of(services, text) == category
     with pytest.raises(SuspectGone):
         suspects.decide(first["id"], decision, username="wang")
     look(services)

@@ -71,4 +71,4 @@ def test_many_additions_are_still_found() -> None:
     index = Index()
     for number in range(200):
         index.add([number], [f"{LAMP}第{number}号楼"])
-    assert len(index.nearest(LAMP, 300, at_least=0.5)) == 200
+    assert len(index.nearest(LAMP, 300, at_least=0.3)) == 200

@@ -152,7 +152,7 @@ def test_a_returned_ticket_is_a_reason(services: Services, reviews: Reviews) -> 
 
 def test_a_message_that_was_not_understood_is_reviewed(services: Services, reviews: Reviews) -> None:
     conversations = Conversations(services, reviews.assistant)
-    said = "咕噜咕噜哒哒滴"
+    said = "嘎嘣咯吱呱唧"
     conversations.respond(InboundMessage("web", "somebody", "m1", said))
     look(reviews)
     (item,) = items(services)
