@@ -47,6 +47,8 @@ class Suspect:
 
 def find_suspects(rows: Sequence[Labelled], tell: Tell = lambda share: None) -> list[Suspect]:
     """One for each suspicious row, likeliest errors first. First levels are read against each other, then each class's own below it."""
+    if not rows:
+        return []
     twins = _among_twins(rows)
     tell(0.3)
     texts = _weighed([row.text for row in rows])

@@ -63,6 +63,7 @@ function draw() {
   foot.append(accept, node("span", "text-secondary", "不合适的去掉勾；采纳后可按 Z 一次撤销。"));
   panel.replaceChildren(head, body, foot);
   panel.hidden = false;
+  panel.focus({ preventScroll: true });
 }
 
 function member(item) {
