@@ -47,6 +47,12 @@ bench-chat: setup ## conversations per second beside the classic Rasa stack, sam
 bench-search: setup ## find tickets among 100,000 on the desk (10 minutes, most of it filing them)
 	@$(PY) -m tests.bench_search $(BENCH)
 
+bench-desk: setup ## 50 calls at once on the desk: how soon a turn is in the form
+	@$(PY) -m tests.bench_desk
+
+bench-wechat: setup ## how fast repeated WeChat callbacks are acknowledged while turns are slow, 200 requests a second
+	@$(PY) -m tests.wechat_retries
+
 bench-nlu: setup ## understanding beside its peers (25 minutes; BENCH="--quick", "--diet", "--data DIR": docs/benchmarks.md)
 	@sh scripts/bench-environment.sh $(VENV)-bench $(VENV)
 	@$(PY) -m tests.bench_nlu $(BENCH)
@@ -57,4 +63,4 @@ lock: $(STAMP) ## resolve requirements.in anew
 clean: ## remove environment, models and data of this checkout
 	rm -rf $(VENV) $(VENV)-bench models var .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test lint format soak promote-soak wechat-sim wechat-soak bench-chat bench-search bench-nlu lock clean
+.PHONY: help setup run test lint format soak promote-soak wechat-sim wechat-soak bench-chat bench-desk bench-search bench-wechat bench-nlu lock clean

@@ -21,7 +21,7 @@ from limits import RateLimitItemPerMinute, storage, strategies
 
 from bot import background, db
 from bot.assistant import Assistant, RemoteAssistant
-from bot.call_desk import build_desk
+from bot.call_desk import CallDesk, build_desk
 from bot.city_rules import RulesFollower
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
@@ -29,6 +29,8 @@ from bot.jobs import JobRunner
 from bot.metrics import Metrics
 from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
+from bot.review_index import ReviewIndex
+from bot.reviews import Reviews
 from bot.services import Services, build_services, install_services
 from bot.settings import Settings, settings_from_environment
 from bot.web import (
@@ -39,25 +41,36 @@ from bot.web import (
     chat,
     desk,
     desk_batch,
+    desk_chats,
+    desk_tickets,
     dispatch,
+    my,
     openapi,
     sandbox,
     studio_dashboard,
+    studio_data,
+    studio_imports,
     studio_models,
+    studio_people,
+    studio_review,
     studio_rules,
     tracking,
     turns,
     uploads,
     web_config,
     wechat,
+    wechat_login,
 )
 from bot.web.errors import register_error_handlers
-from bot.web.staff import init_staff
+from bot.web.staff import find_member, init_staff
 from bot.wechat_api import WeChatClient
+from bot.wechat_pages import WeChatPages
+from bot.wechat_turns import Turns
 
 logger = logging.getLogger("minsheng")
 
-THREADS = 96  # WeChat callbacks may wait 4.2 s each; waiting threads cost next to nothing
+# WeChat callbacks may wait 4.2 s each, and 64 pages of the call desk for news; waiting threads cost next to nothing.
+THREADS = 160
 MAX_REQUEST = 12 * 1024 * 1024  # a picture of 10 MB and its form
 
 
@@ -84,33 +97,58 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
         metrics.rate_limited.inc()
         return False
 
+    def here(sender: str) -> bool:
+        return allowed(sender, request.remote_addr or "")
+
     # Everybody's messages come from the platform's few addresses, so only the sender counts.
-    official_account = wechat.Callback(services, conversations, metrics, WeChatClient(services), lambda openid: allowed(openid, openid))
+    client = WeChatClient(services)
+    wechat_turns = Turns(services, conversations, client, lambda openid: allowed(openid, openid))
+    inside_wechat = WeChatPages(services, client)
+    signed_in = wechat_login.WebLogin(services, inside_wechat, here)
     machine = [
-        api.create_blueprint(services, conversations, assistant, allowed),
-        chat.create_blueprint(services, conversations, lambda sender: allowed(sender, request.remote_addr or "")),
+        api.create_blueprint(services, conversations, assistant, allowed, find_member),
+        chat.create_blueprint(services, conversations, limiter_check=here, wechat=inside_wechat, media=wechat_turns.media),
         dispatch.create_blueprint(services, metrics),
-        wechat.create_blueprint(official_account),
+        wechat.create_blueprint(wechat.Callback(services, wechat_turns, metrics)),
         turns.create_blueprint(call_desk),
         openapi.create_blueprint(),
     ]
     for blueprint in machine:  # guarded by tokens, signatures or the page's own check instead of form tokens
         csrf.exempt(blueprint)
         app.register_blueprint(blueprint)
-    app.register_blueprint(tracking.create_blueprint(services))
+    app.register_blueprint(wechat_login.create_blueprint(signed_in))
+    app.register_blueprint(my.create_blueprint(services, signed_in))
+    app.register_blueprint(tracking.create_blueprint(services, signed_in))
+    reviews = Reviews(services, assistant, ReviewIndex(services))
+    add_staff_pages(app, services, assistant, call_desk, reviews, rules)
+    if settings.sandbox:
+        app.register_blueprint(sandbox.create_blueprint(services, may_open=may_open_sandbox))
+    add_operations(app, services, metrics, assistant)
+    if threads:
+        app.extensions["background"] = own = start_background(services, conversations, assistant, wechat_turns)
+        own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
+        own.repeat("reviews", background.REVIEW_EVERY, reviews.make_items)
+    return app
+
+
+def add_staff_pages(
+    app: Flask, services: Services, assistant: Assistant, call_desk: CallDesk, reviews: Reviews, rules: RulesFollower
+) -> None:
+    """The desk of the agents and the studio of the supervisors, behind their login."""
     init_staff(app, services)
-    app.register_blueprint(studio_rules.create_blueprint(services, rules))
-    for pages in (uploads, desk_batch, studio_dashboard, studio_models):
+    for pages in (uploads, desk_batch, desk_tickets, studio_dashboard, studio_data, studio_imports, studio_models, studio_people):
         app.register_blueprint(pages.create_blueprint(services))
     for pages in (desk, calls):
         app.register_blueprint(pages.create_blueprint(call_desk))
-    if settings.sandbox:
-        app.register_blueprint(sandbox.create_blueprint(services))
-    add_operations(app, services, metrics, assistant)
-    if threads:
-        app.extensions["background"] = own = start_background(services, conversations, assistant, official_account)
-        own.repeat("rules", background.FOLLOW_RULES_EVERY, rules.follow)
-    return app
+    app.register_blueprint(studio_rules.create_blueprint(services, rules))
+    app.register_blueprint(desk_chats.create_blueprint(services, assistant))
+    app.register_blueprint(studio_review.create_blueprint(services, reviews.index))
+
+
+def may_open_sandbox() -> bool:
+    """Whoever sits at this machine runs the pilot; but a member of staff sees there no more than on the desk."""
+    member = find_member()
+    return sandbox.comes_from_this_machine() and (member is None or (not member.districts and member.cleared))
 
 
 def open_assistant(services: Services) -> Assistant:
@@ -138,7 +176,7 @@ def rate_limiter(settings: Settings) -> Callable[[str, str], bool]:
 
 
 def start_background(
-    services: Services, conversations: Conversations, assistant: Assistant, official_account: wechat.Callback
+    services: Services, conversations: Conversations, assistant: Assistant, official_account: Turns
 ) -> background.Background:
     threads = background.Background()
     threads.run_jobs(JobRunner(services))
@@ -150,6 +188,8 @@ def start_background(
     if services.settings.wechat_app_secret:
         threads.repeat("notices", background.RECOVER_EVERY, background.pushing(official_account.tell_news))
         threads.repeat("media", background.FETCH_MEDIA_EVERY, official_account.media.fetch_due)
+    threads.repeat("hand-over", background.RELEASE_EVERY, background.release_idle(services))
+    threads.repeat("search index", background.INDEX_EVERY, background.index_missing(services))
     threads.repeat("model watch", background.WATCH_MODELS_EVERY, background.model_watch(services, assistant))
     return threads
 

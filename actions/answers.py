@@ -145,6 +145,7 @@ class ActionClarify(TalkAction):
 
 
 def clarify(talk: Talk) -> None:
+    talk.services.tickets.log_misunderstanding(talk.conversation_id, talk.message_id)
     misses = int(talk.slot("misses") or 0) + 1
     if misses >= MISSES_BEFORE_PERSON:
         call_person(talk, "utter_handover_after_misses", reason="misunderstood")
@@ -163,7 +164,7 @@ class ActionCallPerson(TalkAction):
 
 def call_person(talk: Talk, response: str, *, reason: str) -> None:
     """Queue the conversation for a person; what is being written stays as it is."""
-    before = talk.services.tickets.open_handover(talk.conversation_id, reason)
+    before = talk.services.handovers.open(talk.conversation_id, reason)
     talk.say(response, queue=f"，前面还有 {before} 位" if before else "")
 
 

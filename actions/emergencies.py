@@ -25,7 +25,7 @@ class ActionReportEmergency(TalkAction):
             ticket = running
         else:
             ticket = _file(talk)
-        talk.services.tickets.open_handover(talk.conversation_id, "emergency")
+        talk.services.handovers.open(talk.conversation_id, "emergency")
         if ticket.petition.place is None:
             talk.say("utter_ask_address")
             talk.remember(asked="address")

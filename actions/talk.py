@@ -10,6 +10,7 @@ from rasa_sdk import Action, Tracker
 from rasa_sdk.events import SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
+from bot.card import card_of
 from bot.catalogue import Catalogue
 from bot.petition import (
     SUGGEST,
@@ -17,7 +18,6 @@ from bot.petition import (
     add_places,
     add_text,
     apply_reading,
-    mask,
     missing_slots,
     note_asked,
     petition_from_dict,
@@ -56,6 +56,11 @@ class Talk:
 
     def slot(self, name: str) -> Any:
         return self._changes.get(name, self._slots.get(name))
+
+    @property
+    def message_id(self) -> str:
+        """The sender's own id of this message; empty where the channel gives none."""
+        return str(self.metadata.get("message_id") or "").removeprefix(f"{self.conversation_id}:")
 
     @property
     def asked(self) -> str | None:
@@ -190,9 +195,9 @@ class Talk:
         if len(self.drafts) == 1:
             suggested = [CATEGORY_BUTTON + name for name in self.suggested_classes(self.drafts[0])]
             response = "utter_confirm_changed" if changed else "utter_confirm_unsure" if suggested else "utter_confirm"
-            self.say(response, card=self.card(self.drafts[0]), buttons=[*buttons, *suggested])
+            self.say(response, card=card_of(self.drafts[0], self.catalogue), buttons=[*buttons, *suggested])
             return
-        cards = [f"{CHOICES[number]}\n{self.card(draft)}" for number, draft in enumerate(self.drafts)]
+        cards = [f"{CHOICES[number]}\n{card_of(draft, self.catalogue)}" for number, draft in enumerate(self.drafts)]
         self.say("utter_confirm_many", card="\n".join(cards), count=len(cards), buttons=buttons)
 
     def suggested_classes(self, draft: Petition) -> list[str]:
@@ -202,20 +207,6 @@ class Talk:
         chosen = self.catalogue.get_category(draft.category).path[0]
         others = dict.fromkeys(self.catalogue.get_category(code).path[0] for code, _ in draft.alternatives)
         return [name for name in others if name != chosen][:MAX_SUGGESTED]
-
-    def card(self, draft: Petition) -> str:
-        """What the resident checks before filing; only what is known, in their own words."""
-        lines = [f"〔类别〕{self.catalogue.get_category(draft.category).label}（{draft.request_type}）"]
-        place = str(draft.place["text"]) if draft.place else "未提及"
-        lines.append(f"〔地点〕{place}")
-        lines.append(f"〔紧急程度〕{draft.urgency}")
-        said = mask("；".join(text.replace("\n", " ") for text in draft.texts))
-        lines.append(f"〔诉求〕{said if len(said) <= 160 else said[:158] + '……'}")
-        if draft.anonymous or draft.confidential:
-            lines.append("〔身份〕" + ("匿名" if draft.anonymous else "") + ("保密" if draft.confidential else ""))
-        if draft.attachments:
-            lines.append(f"〔照片〕{len(draft.attachments)} 张")
-        return "\n".join(lines)
 
     def offer_split(self) -> None:
         self.remember(asked="split")

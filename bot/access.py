@@ -2,7 +2,8 @@
 
 - A ticket, and all that hangs on it, is for the staff of its district; a ticket of no district of this city is everybody's, so that
   it is not nobody's. A confidential one is only for who is cleared. What may not be read does not exist: TicketNotFound.
-- A conversation may be read by who may read every ticket filed in it and the place of what is being written in it.
+- A conversation may be read by who may read every ticket filed in it and the place of what is being written in it. Who has taken it
+  reads it to the end, also when the place turns out to be elsewhere: the resident must not be left in the middle of a sentence.
 - Who spoke stays hidden from who works for the department that is spoken about, and from all but the cleared when the resident
   wished to be anonymous.
 """
@@ -20,7 +21,7 @@ from sqlalchemy.sql import ColumnElement
 from bot.catalogue import Catalogue
 from bot.db import reading
 from bot.petition import Petition, petition_from_dict
-from bot.schema import attachments, conversations, outbox, tickets
+from bot.schema import attachments, conversations, handovers, outbox, tickets
 from bot.services import Services
 from bot.staff import StaffMember
 from bot.ticket import Ticket, is_confidential
@@ -98,18 +99,20 @@ class Access:
     def readable_conversations(self, ids: Collection[str]) -> set[str]:
         """Those of these conversations that this person may read."""
         filed = select(tickets.c.conversation_id, tickets.c.petition).where(tickets.c.conversation_id.in_(ids))
+        own = handovers.c.conversation_id.in_(ids), handovers.c.closed_at.is_(None), handovers.c.username == self.member.username
         with reading(self.services.engine) as connection:
             rows = connection.execute(select(conversations.c.id, conversations.c.state).where(conversations.c.id.in_(ids))).fetchall()
             told = connection.execute(filed).fetchall()
+            held = set(connection.execute(select(handovers.c.conversation_id).where(*own)).scalars())
         vault = self.services.vault
-        known = {row.id for row in rows}
         spoken = [(row.conversation_id, petition_from_dict(vault.open(row.petition))) for row in told]
         spoken += [(row.id, draft) for row in rows if row.state for draft in drafts_of(vault.open(row.state))]
-        return known - {conversation_id for conversation_id, petition in spoken if not self._may_hear(petition)}
+        refused = {conversation_id for conversation_id, petition in spoken if not self._may_hear(petition, held=conversation_id in held)}
+        return {row.id for row in rows} - refused
 
-    def _may_hear(self, petition: Petition) -> bool:
+    def _may_hear(self, petition: Petition, *, held: bool) -> bool:
         district, secret = self.services.tickets.district_of(petition), is_confidential(petition, self.services.catalogue)
-        if not self.member.may_read(district=district, confidential=secret):
+        if not held and not self.member.may_read(district=district, confidential=secret):
             return False
         return self.member.department is None or self.may_see_person(petition)
 

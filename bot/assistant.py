@@ -63,16 +63,18 @@ class PreparedTurn(Protocol):
         """Predict and act. Writes join the caller's transaction. Raises AssistantError, StorageError."""
 
 
-class Assistant(Protocol):
+class Reader(Protocol):
+    def parse(self, text: str) -> Mapping[str, Any]:
+        """Rasa's parse data of a text outside any conversation, not to be changed. Raises AssistantError."""
+
+    def serving_model(self) -> str: ...
+
+
+class Assistant(Reader, Protocol):
     concurrency: int  # in how many threads of this process turns run
 
     def prepare(self, turn: Turn) -> PreparedTurn:
         """Understand the message; changes nothing. Raises AssistantError."""
-
-    def parse(self, text: str) -> Mapping[str, Any]:
-        """Rasa's parse data of a text outside any conversation. Raises AssistantError."""
-
-    def serving_model(self) -> str: ...
 
 
 @runtime_checkable

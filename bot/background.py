@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 RECOVER_EVERY, RECOVER_AGE = 5.0, timedelta(seconds=15)
 WATCH_MODELS_EVERY, FOLLOW_RULES_EVERY = 1.0, 3.0
+REVIEW_EVERY = 5.0
 FETCH_MEDIA_EVERY = 2.0
+RELEASE_EVERY, INDEX_EVERY = 10.0, 3600.0
 
 
 class Background:
@@ -37,7 +39,7 @@ class Background:
     def run_jobs(self, runner: JobRunner) -> None:
         self._start("jobs", lambda: runner.run_forever(self._stop))
 
-    def repeat(self, name: str, every: float, task: Callable[[], None]) -> None:
+    def repeat(self, name: str, every: float, task: Callable[[], object]) -> None:
         def loop() -> None:
             while not self._stop.is_set():
                 try:
@@ -80,6 +82,30 @@ def pushing(deliver: Callable[..., None]) -> Callable[[], None]:
         nonlocal first
         deliver(**({"unsaid_for": timedelta(0)} if first else {}))
         first = False
+
+    return task
+
+
+def release_idle(services: Services) -> Callable[[], None]:
+    """Gives residents back to the bot whose agent does not answer."""
+    patience = timedelta(minutes=services.settings.handover_minutes)
+
+    def task() -> None:
+        for conversation_id in services.handovers.release_idle(patience):
+            logger.warning("nobody answered, the bot goes on", extra={"conversation": conversation_id})
+
+    return task
+
+
+def index_missing(services: Services) -> Callable[[], None]:
+    """Brings tickets of an earlier version into the search index, a few in each transaction; after that it finds none."""
+
+    def task() -> None:
+        count = 0
+        while found := services.tickets.index_missing():
+            count += found
+        if count:
+            logger.info("%d tickets indexed", count)
 
     return task
 

@@ -82,7 +82,7 @@ _ASKS = {
     kind: re.compile(pattern)
     for kind, pattern in (
         (OTHERS, r"(?:支书|书记|老板|老师|医生|司机|师傅|负责人|包工头|经理|店|公司|学校|物业|对方|那个?人|他|她|工人|孩子|老人)[^，]{0,5}(?:姓|叫)(?:什么|啥)|(?:叫|姓)什么(?:名字)?[^，]{0,2}(?:店|公司|老板)|车牌|店名"),
-        (NAME, r"贵姓|怎么称呼|[您你]姓|您叫|姓名|[您的]称呼|的姓(?![^，]{0,3}什么)|什么姓"),
+        (NAME, r"贵姓|称呼|[您你]姓|您叫|姓名|的姓(?![^，]{0,3}什么)|什么姓"),
         (PHONE, r"(?<!打)(?<!打了)(?<!打过)(?:联系)?电话(?!联系|占线|录音|打)|手机号?|联系方式|号码|座机"),
         (PLACE, r"哪里|哪儿|在哪|位置|地址|哪[个一](?:小区|村|镇|区|街道|县|乡|路|学校|工地|医院|地方|社区|段|市|便民|单位|店|厂)|几号楼|几栋|哪家|哪一?段|哪栋|哪所|住在"),
         (WHEN, r"什么时[候间]|几点|多久|哪一?天|哪年|几时|多长时间|开始的|几号(?!楼)"),
@@ -215,14 +215,19 @@ def read_call(turns: Sequence[Mapping[str, str]]) -> Call:
 
 
 _SEGMENT = re.compile(r"[^\s，。！？；、,.!?;…~～]+")
-_SOFT_BORDER = re.compile(r"(?<=.{6})(?=(?:然后|但是|可是|结果|后来|而且|还有就?是?|现在(?!的)|因为|所以|不过|另外|再一个|再就是)(?=.{4}))")
+# Where a new thought begins in a run without pauses: behind a particle, before a linking word, before who does the next thing.
+_SOFT_BORDER = re.compile(
+    r"(?<=[啊呀嘛呗哈哦嘞])(?=[^，]{4})|"
+    r"(?<=.{4})(?<![让叫给把跟对被和问诉帮替找骂打的是要到在连向骗欠扣占比看等])(?=(?:然后|但是|可是|结果|后来|而且|还有|现在(?!的)|因为|所以|不过|另外|再一个|再就是|就是(?!说)|[他她]们?(?!家|[妈爸的])|我们?(?!家|[妈爸的])|俺|咱们|你说|你们|从(?=[早晚去今昨前上凌])|每(?=[天晚])|天天|第[二三]次)(?=[^，]{4}))"
+)
+LONG_RUN = 14
 # What carries nothing at the head of a piece, inside it, and at its end.
 _HEAD = re.compile(
     r"^(?:喂+|嗯呐|嗯+|呃+|额(?!度)|啊|哎[呀哟呦]?|唉|哦+|噢|哟|诶|欸|那个(?!人|女|男|时候|月|店|厂|村|小区|学校)|这个(?!人|女|男|时候|月|事|店|厂|村|小区|学校)|就是说?|然后|反正|完了(?=.{4})|你说说?(?=.{3})|我跟你说|我跟你讲|我给你说|我就?说(?=你)|"
     r"[你您]好|同志|师傅(?!姓|开)|姑娘|闺女|大姐|领导|美女|小姐姐?|怎么说呢|是这样(?:的|子)?|对对?(?=.{4})|好好?(?=那)|那(?=[我就叫么]).|所以说|说白了|实际上|其实|等于说?|叫什么来着|什么来着|哎)+"
 )
 _INSIDE = re.compile(
-    r"(?<=.)(?:那个|这个)(?!人|女|男|时候|月|礼拜|星期|周|点|小区|村|厂|店|学校|公司|工地|地方|楼|路|事|问题|老|年|家|意思|样|单位|医院|钱|男的|坑|坡|桥|口)|(?<=.)(?:嗯+|呃+)(?=.)|(?<=[^了是])就是说(?=.)|啊(?=[\u4e00-\u9fff]{3})"
+    r"(?<=.)(?:那个|这个)(?!人|女|男|时候|月|礼拜|星期|周|小区|村|厂|店|学校|公司|工地|地方|事|问题|老|年|家(?:伙|人|店|$)|意思|样|单位|医院)|(?<=.)(?:嗯+|呃+)(?=.)|(?<=[^了是])就是说(?=.)|啊(?=[\u4e00-\u9fff]{3})"
 )
 _TAIL = re.compile(r"(?:啊|嘛|哦|呀|哈|咧|哩|撒|呗|诶|哎|是吧|对吧|你知道吧|你知道不|知道吗|那个|这个|就是|然后|嗯|呃)+$")
 _NOTHING = re.compile(
@@ -261,7 +266,8 @@ def _is_personal(text: str, asked: frozenset[str]) -> bool:
 
 def _divided(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """A long run without pauses, cut where a new thought begins."""
-    borders = [start, *(start + match.start() for match in _SOFT_BORDER.finditer(text[start:end])), end]
+    soft = _SOFT_BORDER.finditer(text[start:end]) if end - start > LONG_RUN else ()
+    borders = [start, *(start + match.start() for match in soft), end]
     return list(zip(borders, borders[1:]))
 
 
@@ -330,7 +336,7 @@ def _taken_up(first: Piece, second: Piece) -> Piece | None:
     for size in range(min(6, len(a) - 1, len(b) - 1), 1, -1):
         if a.endswith(b[:size]) and _BEGUN.fullmatch(b[:size]):
             return Piece(first.turn, a + b[size:], first.places + second.places[size:])
-    if len(a) > 1 and len(b) > 3 and a[-1] == b[0] and b[1] not in "了着过多":
+    if len(a) > 1 and len(b) > 2 and a[-1] == b[0] and b[1] not in "了着过多":
         return Piece(first.turn, a + b[1:], first.places + second.places[1:])
     if _UNFINISHED.search(a) and _GOES_ON.match(b):
         return Piece(first.turn, a + b, first.places + second.places)

@@ -50,7 +50,7 @@ def _draft(
         place={"text": part["place"]["value"], **part["place"]["parts"]} if part["place"] else None,
         text=text,
         emergency=bool(urgency["emergency"]),
-        emergency_kind=told_emergency(urgency.get("kind"), text),
+        emergency_kind=told_emergency(urgency["kind"], text),
         reasons=tuple(urgency["reasons"]),
         sensitive=tuple((entry["kind"], _sources([entry], texts)) for entry in told["sensitive"]),
         evidence=tuple(span for span in parse["evidence"] if start <= span["start"] and span["end"] <= end),

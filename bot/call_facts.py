@@ -81,17 +81,25 @@ def _spelt(family: str, rest: str) -> str:
     return which if same_sound and which in match.group("how") else family
 
 
-def wishes_of_secrecy(call: Call) -> tuple[Found | None, Found | None]:
-    """(does not want to be named, wants to be kept secret), each with the turn that says so."""
+def wishes_of_secrecy(call: Call, name: Found | None) -> tuple[Found | None, Found | None]:
+    """(does not want to be named, wants to be kept secret), each with the turn that says so.
+
+    Who gives a name after all has not declined to; who says not to write it down has.
+    """
     anonymous = confidential = None
     for turn in call.citizen:
         nameless, secret = find_secrecy(turn.text)
-        declined = NAME in turn.asked and OTHERS not in turn.asked and _DECLINED.match(turn.text.lstrip("那嗯哦呃 "))
-        if (nameless or declined or PHONE in turn.asked and re.match(r"(?:姓|名)[^，。]{0,4}不", turn.text)) and anonymous is None:
+        if (nameless or name is None and _declines(turn)) and anonymous is None:
             anonymous = Found("true", turn.number, 0, len(turn.text), ASKED)
         if secret and confidential is None:
             confidential = Found("true", turn.number, 0, len(turn.text), ASKED)
     return anonymous, confidential
+
+
+def _declines(turn: Turn) -> bool:
+    if PHONE in turn.asked and re.match(r"(?:姓|名)[^，。]{0,4}不", turn.text):
+        return True
+    return NAME in turn.asked and OTHERS not in turn.asked and bool(_DECLINED.match(turn.text.lstrip("那嗯哦呃 ")))
 
 
 # -- when --------------------------------------------------------------------------------------------------------------------
@@ -99,9 +107,9 @@ def wishes_of_secrecy(call: Call) -> tuple[Found | None, Found | None]:
 _N = r"[零〇一二两三四五六七八九十\d]"
 _MONTH = rf"(?:正月|腊月|冬月|{_N}{{1,3}}月(?:份)?(?!工资)|上{{1,2}}个?月|这个?月|本月|月初|月底)"
 _DAY = rf"(?:大?前天|昨天|今天|明天|大?后天|当天|前[几两]天|[今昨前明]晚|[今明]早|昨夜|{_N}{{1,3}}[号日](?!楼|院|线|门|窗)|(?:上{{1,2}}|这|本|下)?个?(?:星期|礼拜|周)[一二三四五六日天末几]|上{{1,2}}个?(?:星期|礼拜|周)|这个?(?:星期|礼拜|周)|周末)"
-_YEAR = rf"(?:去年|今年|大?前年|前[几两]年|[一二三四五六七八九〇零\d]{{2,4}}年(?!级|[多来几]|了)|春节|国庆|五一|过年|过了年|清明|中秋|端午|元旦|入冬|开春|开学|暑假|寒假)"
+_YEAR = r"(?:去年|今年|大?前年|前[几两]年|[一二三四五六七八九〇零\d]{2,4}年(?!级|[多来几]|了)|春节|国庆|五一|过年|过了年|清明|中秋|端午|元旦|入冬|开春|开学|暑假|寒假)"
 _PART = r"(?:凌晨|早上|早晨|清早|一早|上午|中午|下午|傍晚|晚上|夜里|夜间|后?半夜|深夜|白天)"
-_CLOCK = rf"{_N}{{1,3}}点(?!建议)(?:半|多|来?钟|{_N}{{1,3}}分?)?(?:左右|前后)?"
+_CLOCK = rf"{_N}{{1,3}}点(?!建议)(?:半|多|来?钟|[一三]刻|{_N}{{1,3}}分|{_N}{{2,3}}(?![个天年]))?(?:左右|前后)?"
 _HABIT = r"(?:每天|天天|每晚|夜夜|每个?(?:周|星期|礼拜|月|季度)|一到(?:晚上|夏天|冬天|周末|下雨天?)|经常|三天两头)"
 _SPAN = rf"(?:[有快都]|已经|将近|差不多|大概|整整)*(?:{_N}{{1,3}}年零{_N}{{1,2}}|{_N}{{1,3}}|[几半])个?[多来几]?(?:天|个?月|年|星期|礼拜|小时|钟头|周)[多来]?(?!级|前|后(?!.{{0,2}}[没不])|工资|[假期]|[给发打收]|才|要)"
 _MOMENT = rf"(?:从|打从|自从|就在|就)?(?:(?:{_YEAR}|{_MONTH}|{_DAY}|{_HABIT}|{_PART}|{_CLOCK})(?:的|[\s]?到|[\s]?至)?[\s]?)+(?:开始|起|到现在|至今|以后|之后)?"
@@ -147,7 +155,7 @@ _WHO = r"(?:个?(?:人|工人|工友|民工|农民工|老乡|学生|孩子|老�
 _PERSONS = re.compile(rf"(?<![第每另一])(?P<n>{_NUMERAL})[多来几]?[\s]?(?P<who>{_WHO})(?!民币|家|医院|的)")
 _BARE_PEOPLE = re.compile(rf"(?P<n>{_NUMERAL})[多来几]?[个位名户]?")
 _ROUND = r"(?:[一二两三四五六七八九十几]{1,3}[百千万][零一二两三四五六七八九十百千万几]{0,8}[多来]?)"
-_NO_COUNT = r"(?![多来几]?[\s]?[个人户亩米平斤岁年天棵名路号度里公分点工次回趟步])"
+_NO_COUNT = r"(?![零一二两三四五六七八九十百千万\d])(?![多来几]?[\s]?[个人户亩米平斤岁年天棵名路号度里公分点工次回趟步])"
 _AMOUNT = re.compile(
     rf"(?P<sum>{_NUMERAL}[\s]?[多来几]?[\s]?[万千百]?[多来几]?(?:块钱|块|元|万元)(?!地|砖|板|牌)(?:{_NUMERAL})?)|(?P<round>{_ROUND}){_NO_COUNT}|"
     rf"(?<=[要收扣罚交花退赔垫][我了他她你])(?P<paid>[一二两三四五六七八九十百\d]{{2,5}}){_NO_COUNT}"
@@ -167,7 +175,7 @@ def _people(turn: Turn) -> Iterator[tuple[Found, float]]:
     asked = PERSONS in turn.asked
     for match in (_PERSONS if not asked else _BARE_PEOPLE).finditer(turn.text):
         whole = _PERSONS.match(turn.text, match.start()) or match
-        if len(whole.group()) > 1 and "万" not in whole.group("n") and (asked or not _ONE.match(whole.group("n"))):
+        if len(whole.group()) > 1 and not whole.group().startswith("几个人") and "万" not in whole.group("n") and (asked or not _ONE.match(whole.group("n"))):
             yield Found(whole.group().replace(" ", ""), turn.number, *whole.span(), TOLD), 0.0
 
 

@@ -32,7 +32,7 @@ _FINE = re.compile(
     rf"(?:第?{_NUMERAL}{{1,5}}(?:栋|幢|座|号楼|#楼?|单元|楼|层|室|房|组|队|社|号|户)?)+|.{{0,8}}(?:[东西南北中前后左右]{{1,2}}(?:门|侧|边|面|头|角|广场|出口)(?:边上|外|口)?|门口|路口|对面|旁边|边上|附近|[村沟桥]口|交叉口|里头|那一?片)"
 )
 # What is told rather than named: no answer to "where".
-_TALE = re.compile(r"[逛买我你他她它谁啥哪怎咋吗呢吧了着]|不|没|说|找|打|去|来|过|给|叫|让|有|是|就|反正|那个|多|要|能|会|知道|记得|短信|办|弄|看|的$|全|都")
+_TALE = re.compile(r"地址|[逛买我你爸妈他她它谁啥哪怎咋吗呢吧了着]|不|没|说|找|打|去|来|过|给|叫|让|有|是|就|反正|那个|多|要|能|会|知道|记得|短信|办|弄|看|的$|全|都")
 _OWN_WAY = re.compile(r"^(?:我?(?:们)?(?:就)?(?:是|在|住在?|家住|家在|家是|位于)?(?:我们)?(?:那个|这个)?|叫|位置是|地址是)(?=.{2})")
 _NAMED = (
     r"[\u4e00-\u9fffa-zA-Z0-9]{1,12}?(?:火车站|高铁站|汽车站|客运站|地铁站|公交站|车站|服务中心|服务大厅|政务大厅|社区|小区|花园|家园|新村|公寓|[苑府城湾园庭里庄寨屯洼坪沟岭]|村|大厦|广场|商场|超市|市场|菜场|医院|卫生院|学校|[中小]学|大学|学院|幼儿园|公园|"
@@ -49,9 +49,11 @@ _ONE_DIVISION = re.compile(rf"(?:^|[是在的那您，\s])([\u4e00-\u9fff]{{1,4}
 _TO_NAME = re.compile(rf"(?:从|在|到|位于|通往|开往)(?P<name>{_NAMED})")
 _HEAD = re.compile(r"[\u4e00-\u9fff]{2,6}?(?:大道|[路街巷村镇苑园]|小区|社区|花园|家园)")
 _AWAY_BEFORE = re.compile(r"(?:人在|我在|还在|人都在|跑到|来自|老家(?:是|在)?)$")
+_BESIDE_WHAT = re.compile(r"(?:(?<=旁边)|(?<=边上)|(?<=对面)|(?<=附近)|(?<=隔壁)|(?:旁边|边上|对面|附近|隔壁))(?:那个|那家|的)?(?P<name>[\u4e00-\u9fff]{2,8})$")
 _AWAY_IN = re.compile(r"(?:我?人|我|还|都)在")
 _AWAY_BEHIND = re.compile(r"^(?:那边|这边)?(?:打工|上班|出差|做生意|读书|上学|务工)")
 _INSIDE = re.compile(r"^(?:.*(?:就是|我们|咱们)|院子里|院里|楼里|里面|小区里)(?=.{2})")
+_FROM_WHERE = re.compile(rf"(?:我|俺|我们|咱)(?:是|这边是|家是|在)(?:[\u4e00-\u9fff]{{2,6}}?{_DIVISION})+的?")
 _BARE = re.compile(r"超市|小区|村里?|单位|公司|学校|医院|工地|门口|楼上|楼下|家里|店里?|厂里?|银行|路上|街上|[市县镇村]里头?")
 _CORRECTS = re.compile(r"不对|不是|错了|不不|应该是|改成")
 ASKED, ANSWER, WAY_THERE = 2.0, 1.0, 3.0
@@ -97,10 +99,10 @@ def find_place(call: Call, spans: Sequence[Mapping[str, Any]], within: tuple[int
     value = core.text
     for mention in below:
         value = _with_number(value, mention)
-    used = [mention for mention in (*above, core, *below)]
+    used = {*above, core, *below}
     heads = "".join(_without_repeats([m.text for m in sorted(above, key=_division_rank)], value))
     confidence = min(0.97, (0.6 if core.level == FINE else 0.7 if core.level == COARSE else 0.8) + (0.15 if core.asked else 0.0))
-    return CallPlace(heads + value, core, tuple(sorted(set(used), key=lambda m: (m.turn, m.start))), confidence)
+    return CallPlace(heads + value, core, tuple(sorted(used, key=lambda m: (m.turn, m.start))), confidence)
 
 
 def _rank(mention: Mention) -> float:
@@ -169,7 +171,7 @@ def _mentions(call: Call, spans: Sequence[Mapping[str, Any]]) -> Iterator[tuple[
     known: dict[str, float] = {}
     for piece, start in zip(call.pieces, call.said.starts):
         turn = turns[piece.turn]
-        asked, corrects = PLACE in turn.asked, bool(_CORRECTS.search(turn.text))
+        asked, corrects = PLACE in turn.asked or bool(_FROM_WHERE.fullmatch(piece.text)), bool(_CORRECTS.search(turn.text))
         for first, last, weight in _read(piece, start, spans) or _again(piece, known) or _unread(piece, asked, corrects):
             first, last, text = _whole(piece.text, first, last)
             if len(text) < 2:
@@ -204,6 +206,8 @@ def _read(piece: Piece, start: int, spans: Sequence[Mapping[str, Any]]) -> list[
             continue
         if _WAY_THERE.search(piece.text[:first]):
             weight -= WAY_THERE
+        beyond = _BESIDE_WHAT.match(piece.text, last)
+        last = beyond.end() if beyond and not _TALE.search(beyond.group("name")) else last
         inside = _INSIDE.match(piece.text[first:last])
         if _AWAY_IN.match(piece.text[first:last]) or _BARE.fullmatch(piece.text[first + (inside.end() if inside else 0) : last]):
             continue

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from bot.assistant import Assistant, AssistantError
+from bot.assistant import Assistant, AssistantError, Reader
 from bot.calls import PhoneCall
 from bot.parse import parse_turns
 from bot.services import Services
@@ -23,7 +23,7 @@ from bot.services import Services
 logger = logging.getLogger(__name__)
 
 SLOW_SECONDS, RETRY_SECONDS = 2.0, 3.0
-MOST_KEPT, MOST_CHARACTERS, MOST_THREADS = 500, 20_000, 8
+MOST_KEPT, MOST_TEXTS, MOST_CHARACTERS, MOST_THREADS = 500, 300, 20_000, 8
 
 NONE, READY, WORKING, SLOW, AWAY = "none", "ready", "working", "slow", "away"
 
@@ -60,11 +60,36 @@ class _Slot:
         return Reading(state, self.serial, self.parse, self.said)
 
 
+class Remembering:
+    """Reads the same words once: a call is read again with every turn, and what only the agent said changes nothing of them."""
+
+    def __init__(self, assistant: Reader) -> None:
+        self._assistant = assistant
+        self._known: OrderedDict[tuple[str, str], Mapping[str, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def parse(self, text: str) -> Mapping[str, Any]:
+        key = self._assistant.serving_model(), text
+        with self._lock:
+            known = self._known.get(key)
+        return known or self._remember(key, self._assistant.parse(text))
+
+    def _remember(self, key: tuple[str, str], data: Mapping[str, Any]) -> Mapping[str, Any]:
+        with self._lock:
+            self._known[key] = data
+            while len(self._known) > MOST_TEXTS:
+                self._known.popitem(last=False)
+        return data
+
+    def serving_model(self) -> str:
+        return self._assistant.serving_model()
+
+
 class CallReader:
     """`changed(call_id)` is called from a reading thread whenever a reading has changed."""
 
     def __init__(self, services: Services, assistant: Assistant, changed: Callable[[str], None]) -> None:
-        self._services, self._assistant, self._changed = services, assistant, changed
+        self._services, self._assistant, self._changed = services, Remembering(assistant), changed
         self._pool = ThreadPoolExecutor(min(assistant.concurrency, MOST_THREADS), thread_name_prefix="call-reading")
         self._lock = threading.Lock()
         self._slots: OrderedDict[str, _Slot] = OrderedDict()

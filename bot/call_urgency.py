@@ -22,13 +22,15 @@ MOST_WINDOWS, CORE_LENGTH, CORE_PIECES = 3, 148, 10
 _CALLS_HELP = re.compile(
     r"(?:赶紧|马上|立即|立刻|现在就|快|先|帮您|给您|我)[^，。吗]{0,6}(?:打|拨|转接?|联系|叫)[^，。吗]{0,4}(?:110|119|120|122|幺幺[零九]|幺[二两]零|一一[零九]|一[二两]零|救护车|消防|急救)|请(?:大家)?(?:马上)?(?:远离|撤离|离开)"
 )
+# What was bad last night and is well now is no need any more.
+_ALL_WELL = re.compile(r"(?:现在|已经|都|后来|早就?)(?:没事|好|缓过来|恢复|不碍事|退烧)了|没事了|没啥事|不碍事|不要紧|没伤着|没受伤")
 _FRAUD_LINE = re.compile(r"96110|九六幺幺零|反诈")
 
 
 def read_urgency(call: Call, story: Story, whole: Mapping[str, Any], read: Read) -> Urgency:
     """The highest level found, with its words as spans of `call.said.text`. `whole`: the urgency read from all of it."""
     found = [dict(whole), *_windows(call, read)]
-    if not any(urgency["emergency"] for urgency in found):
+    if not any(urgency["emergency"] for urgency in found) and not _ALL_WELL.search(call.text):
         found.append(_core(call, story, read))
     highest = max(found, key=lambda urgency: (URGENCIES.index(urgency["level"]), urgency["confidence"]))
     if not highest["emergency"] and highest["level"] != URGENCIES[0] and _agent_calls_help(call):

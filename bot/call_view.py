@@ -46,7 +46,7 @@ def state_of(
             "ended": call.ended_at is not None,
             "started_at": call.created_at,
         },
-        "reading": {"state": reading.state, "note": NOTES.get(reading.state)},
+        "reading": {"state": reading.state, "note": NOTES.get(reading.state), "turns": len(reading.said)},
         "turns": [] if withheld else _turns(call, reading),
         "forms": [] if withheld else [_form(form, call.relation(number), services) for number, form in enumerate(forms)],
         "appeals": {"heard": len((reading.parse or {}).get("draft", {}).get("parts", ())) or 1, "set": call.form.get("appeals")},

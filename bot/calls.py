@@ -36,7 +36,7 @@ _VERSION = select(calls.c.version).where(calls.c.id == bindparam("id"))
 _NEW_TURN = call_turns.insert()
 _REVISE = (
     update(call_turns)
-    .where(call_turns.c.call_id == bindparam("id"), call_turns.c.turn_id == bindparam("turn"))
+    .where(call_turns.c.call_id == bindparam("of_call"), call_turns.c.turn_id == bindparam("turn"))
     .values(text=bindparam("said"))
 )
 _TURNS = select(call_turns).where(call_turns.c.call_id == bindparam("id")).order_by(call_turns.c.at, call_turns.c.position)
@@ -151,7 +151,7 @@ class Calls:
             if known.get(turn_id) == turn.text:
                 continue
             if turn_id in known:
-                connection.execute(_REVISE, {"id": call_id, "turn": turn_id, "said": self.seal(turn.text)})
+                connection.execute(_REVISE, {"of_call": call_id, "turn": turn_id, "said": self.seal(turn.text)})
             elif len(known) >= MOST_TURNS:
                 raise CallClosed(f"一通电话最多记 {MOST_TURNS} 轮，后面的请另开一张空白单。")
             else:

@@ -32,7 +32,7 @@ from bot.orphans import die_with_parent
 from bot.services import Services, build_services, install_services
 from bot.settings import SettingsError, settings_from_environment
 from bot.staff import Staff
-from bot.wechat_api import WeChatError, explain
+from bot.wechat_http import WeChatError, explain
 
 EXPECTED = (JobError, SettingsError, CatalogueError, ModelError, AssistantError, db.StorageError, FileNotFoundError, ValueError)
 

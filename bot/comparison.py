@@ -25,7 +25,8 @@ def compare_model(
 ) -> dict[str, Any]:
     """The report on this model beside the one that serves today, kept with the model; `more` goes into it.
 
-    `leave_out`: sources whose labels are not to be trusted, and so are no test items either. Takes about 10 s to load each model and 10 ms for each item. Raises ModelError, AssistantError.
+    `leave_out`: sources whose labels are not to be trusted, and so are no test items either. Takes about 10 s to load each model and
+    10 ms for each item. Raises ModelError, AssistantError.
     """
     RulesFollower(services).follow()  # a model may read categories that the city has added
     seed_shipped(services)

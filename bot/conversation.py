@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -19,10 +19,11 @@ from sqlalchemy import bindparam, select, text, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
-from bot.assistant import Assistant, Bubble, PreparedTurn, Turn
+from bot.assistant import Assistant, AssistantError, Bubble, Done, PreparedTurn, Turn, TurnResult
 from bot.db import StorageError, flush, iso, reading, transaction
+from bot.handover import HOLDER, keep_what_came
 from bot.notices import beside_choices
-from bot.schema import conversations, inbound_messages, notices
+from bot.schema import conversations, inbound_messages
 from bot.services import Services
 from bot.survey import Surveys
 
@@ -46,13 +47,15 @@ _OPEN_CONVERSATION = text(
 )
 _STORE_MESSAGE = inbound_messages.insert()
 _WAITING = (
-    select(inbound_messages, conversations.c.state, conversations.c.version)
+    select(inbound_messages, conversations.c.state, conversations.c.version, HOLDER.label("held_by"))
     .join(conversations, conversations.c.id == inbound_messages.c.conversation_id)
     .where(inbound_messages.c.conversation_id == bindparam("conversation"), inbound_messages.c.id <= bindparam("row"))
     .where((inbound_messages.c.answered_at.is_(None)) | (inbound_messages.c.id == bindparam("row")))
     .order_by(inbound_messages.c.id)
 )
-_STATE = select(conversations.c.state, conversations.c.version).where(conversations.c.id == bindparam("conversation"))
+_STATE = select(conversations.c.state, conversations.c.version, HOLDER.label("held_by")).where(
+    conversations.c.id == bindparam("conversation")
+)
 _KEEP_STATE = (
     update(conversations)
     .where(conversations.c.id == bindparam("conversation"), conversations.c.version == bindparam("known"))
@@ -81,6 +84,14 @@ class InboundMessage:
     menu_id: str = ""  # of the menu item that was tapped
 
 
+_MESSAGE_FIELDS = frozenset(InboundMessage.__dataclass_fields__)
+
+
+def message_from_dict(data: Mapping[str, Any]) -> InboundMessage:
+    """A stored message. What a newer version wrote beside it is dropped: after a roll-back the rest must still be answered."""
+    return InboundMessage(**{name: value for name, value in data.items() if name in _MESSAGE_FIELDS})
+
+
 @dataclass(frozen=True)
 class Reply:
     messages: tuple[Bubble, ...] = ()
@@ -94,6 +105,14 @@ def reply_from_dict(data: Mapping[str, Any]) -> Reply:
     return Reply(tuple(Bubble.from_dict(message) for message in data["messages"]), tuple(data["tickets"]))
 
 
+def message_of(services: Services, row: Row) -> InboundMessage:
+    return message_from_dict(services.vault.open(row.body))
+
+
+def reply_of(services: Services, row: Row) -> Reply | None:
+    return reply_from_dict(services.vault.open(row.reply)) if row.reply else None
+
+
 @dataclass(frozen=True)
 class Receipt:
     """A message that is safely stored; `reply` is there when it was answered before."""
@@ -101,18 +120,6 @@ class Receipt:
     row_id: int
     conversation_id: str
     reply: Reply | None = None
-
-
-@dataclass(frozen=True)
-class HistoryItem:
-    """One bubble of the past, for a page that was reloaded. `id` grows with time."""
-
-    id: str
-    sender: str  # resident | bot
-    text: str
-    at: str
-    buttons: tuple[Mapping[str, str], ...] = ()
-    attachment: str | None = None
 
 
 @dataclass
@@ -145,10 +152,13 @@ class Conversations:
         flush(self.services.engine)  # whoever is told something may rely on it; waiting for the disk here keeps nobody else waiting
         return reply
 
-    def receive(self, message: InboundMessage) -> Receipt:
-        """Store a message, or find it when it came before. After this returns nothing about it can be lost."""
+    def receive(self, message: InboundMessage, *, beside: Callable[[], None] | None = None) -> Receipt:
+        """Store a message, or find it when it came before. After this returns nothing about it can be lost.
+
+        What `beside` writes becomes one commit with a new message.
+        """
         conversation_id = self.conversation_id(message.channel, message.sender, message.account)
-        receipt = self._intake.submit(self._keep, conversation_id, message).result()
+        receipt = self._intake.submit(self._keep, conversation_id, message, beside).result()
         flush(self.services.engine)
         return receipt
 
@@ -175,24 +185,8 @@ class Conversations:
         answered = []
         for row in rows:
             receipt = Receipt(row.id, row.conversation_id)
-            answered.append((receipt, self._message_of(row), self.answer(receipt)))
+            answered.append((receipt, message_of(self.services, row), self.answer(receipt)))
         return answered
-
-    def history(self, conversation_id: str, *, limit: int = 60) -> list[HistoryItem]:
-        """The last turns and notices, oldest first."""
-        with reading(self.services.engine) as connection:
-            turns = connection.execute(
-                select(inbound_messages)
-                .where(inbound_messages.c.conversation_id == conversation_id)
-                .order_by(inbound_messages.c.id.desc())
-                .limit(limit)
-            ).fetchall()
-            told = connection.execute(
-                select(notices).where(notices.c.conversation_id == conversation_id).order_by(notices.c.id.desc()).limit(limit)
-            ).fetchall()
-        items = [item for row in reversed(turns) for item in self._items_of(row)]
-        items += [HistoryItem(f"n{row.id}", "bot", str(self.services.vault.open(row.text)), row.created_at) for row in reversed(told)]
-        return sorted(items, key=lambda item: item.at)
 
     # -- one turn -------------------------------------------------------------------------------------------------
 
@@ -200,13 +194,13 @@ class Conversations:
         receipt = self._keep(conversation_id, message)
         return receipt.reply or self._reply_to(receipt)
 
-    def _keep(self, conversation_id: str, message: InboundMessage) -> Receipt:
+    def _keep(self, conversation_id: str, message: InboundMessage, beside: Callable[[], None] | None = None) -> Receipt:
         message = replace(message, text=message.text.encode("utf-8", "replace").decode("utf-8"))  # lone surrogates cannot be stored
         try:
-            return Receipt(self._store(conversation_id, message), conversation_id)
+            return Receipt(self._store(conversation_id, message, beside), conversation_id)
         except IntegrityError:  # it came before
             stored = self._get(conversation_id, message.message_id)
-            return Receipt(stored.id, conversation_id, self._reply_of(stored))
+            return Receipt(stored.id, conversation_id, reply_of(self.services, stored))
 
     def _reply_to(self, receipt: Receipt) -> Reply:
         for row in self._unanswered_up_to(receipt):
@@ -216,11 +210,10 @@ class Conversations:
     def _take_turn(self, row: Row) -> Reply:
         if row.answered_at is not None:
             return self._stored_reply(row.id)
-        message, known = self._message_of(row), row  # the row was read together with the conversation's state
+        message, known = message_of(self.services, row), row  # the row was read together with the conversation's state
         for _ in range(_CONFLICT_RETRIES):
-            state = self.services.vault.open(known.state) if known.state else None
             try:
-                return self._commit_turn(row, message, state, known.version)
+                return self._commit_turn(row, message, known)
             except _Conflict as conflict:
                 if conflict.reply is not None:
                     return conflict.reply
@@ -235,9 +228,13 @@ class Conversations:
                 return self._give_up(row)
         raise StorageError("conversation kept changing under this turn")
 
-    def _commit_turn(self, row: Row, message: InboundMessage, state: Mapping[str, Any] | None, version: int) -> Reply:
-        """Understand outside the transaction (slow, pure), act and store inside one (short)."""
-        prepared = self._survey_turn(row, message, state) or self.assistant.prepare(
+    def _commit_turn(self, row: Row, message: InboundMessage, known: Row) -> Reply:
+        """Understand outside the transaction (slow, pure), act and store inside one (short).
+
+        `known` is the conversation as it was looked at: its state, and who holds it.
+        """
+        state = self.services.vault.open(known.state) if known.state else None
+        prepared = self._turn_without_rasa(row, message, state, held=known.held_by is not None) or self.assistant.prepare(
             Turn(
                 conversation_id=row.conversation_id,
                 text=message.text,
@@ -261,7 +258,7 @@ class Conversations:
             now = iso(self.services.now())
             state_after = self.services.vault.seal(result.state)
             changed = connection.execute(
-                _KEEP_STATE, {"conversation": row.conversation_id, "known": version, "state": state_after, "now": now}
+                _KEEP_STATE, {"conversation": row.conversation_id, "known": known.version, "state": state_after, "now": now}
             )
             if changed.rowcount != 1:
                 raise _Conflict
@@ -271,11 +268,27 @@ class Conversations:
                 raise _Conflict(self._stored_reply(row.id))
         return reply
 
-    def _survey_turn(self, row: Row, message: InboundMessage, state: Mapping[str, Any] | None) -> PreparedTurn | None:
+    def _turn_without_rasa(
+        self, row: Row, message: InboundMessage, state: Mapping[str, Any] | None, *, held: bool
+    ) -> PreparedTurn | None:
+        """The answer to a survey; silence while a person has the conversation. Danger is Rasa's, whoever has it."""
+        rating = None
+        if message.kind == "text" and (not held or message.menu_id):  # a tap names its ticket, words are for the person
+            rating = self._surveys.find_turn(row, message.text, menu_id=message.menu_id, channel=message.channel, state=state)
+            rating = rating or (None if held else self._surveys.find_reason(row, message.text, state))
+        if rating or not held or self._is_emergency(message):
+            return rating
+        kept = keep_what_came(state or {}, message.kind, attachment=message.attachment, point=message.location)
+        return Done(TurnResult((), (), kept))
+
+    def _is_emergency(self, message: InboundMessage) -> bool:
         if message.kind != "text":
-            return None
-        rating = self._surveys.find_turn(row, message.text, menu_id=message.menu_id, channel=message.channel, state=state)
-        return rating or self._surveys.find_reason(row, message.text, state)
+            return False
+        try:
+            found = self.assistant.parse(message.text).get("reading") or {}
+        except AssistantError:  # the person reads it all the same
+            return False
+        return bool((found.get("urgency") or {}).get("emergency"))
 
     def _give_up(self, row: Row) -> Reply:
         """After repeated failure the message goes to a person; before that a later retry may still succeed."""
@@ -283,7 +296,8 @@ class Conversations:
         self._failures[row.id] = self._failures.get(row.id, 0) + 1
         if self._failures[row.id] >= _MAX_FAILURES:
             with transaction(self.services.engine) as connection:
-                self.services.tickets.open_handover(row.conversation_id, "assistant_failed")
+                self.services.handovers.open(row.conversation_id, "assistant_failed")
+                self.services.tickets.log_misunderstanding(row.conversation_id, row.message_id)
                 connection.execute(
                     update(inbound_messages)
                     .where(inbound_messages.c.id == row.id)
@@ -293,7 +307,7 @@ class Conversations:
 
     # -- rows -----------------------------------------------------------------------------------------------------
 
-    def _store(self, conversation_id: str, message: InboundMessage) -> int:
+    def _store(self, conversation_id: str, message: InboundMessage, beside: Callable[[], None] | None) -> int:
         now = iso(self.services.now())
         with transaction(self.services.engine, durable=False) as connection:
             sealed = self.services.vault.seal({"sender": message.sender, "account": message.account})
@@ -304,6 +318,8 @@ class Conversations:
                 _STORE_MESSAGE,
                 {"conversation_id": conversation_id, "message_id": message.message_id, "body": body, "received_at": now},
             )
+            if beside is not None:
+                beside()
             return int(result.inserted_primary_key[0])
 
     def _get(self, conversation_id: str, message_id: str) -> Row:
@@ -325,7 +341,7 @@ class Conversations:
     def _stored_reply(self, row_id: int) -> Reply:
         with reading(self.services.engine) as connection:
             row = connection.execute(select(inbound_messages).where(inbound_messages.c.id == row_id)).one()
-        reply = self._reply_of(row)
+        reply = reply_of(self.services, row)
         if reply is None:
             raise StorageError("the message is not answered yet")
         return reply
@@ -333,22 +349,6 @@ class Conversations:
     def _conversation(self, conversation_id: str) -> Row:
         with reading(self.services.engine) as connection:
             return connection.execute(_STATE, {"conversation": conversation_id}).one()
-
-    def _message_of(self, row: Row) -> InboundMessage:
-        return InboundMessage(**self.services.vault.open(row.body))
-
-    def _reply_of(self, row: Row) -> Reply | None:
-        return reply_from_dict(self.services.vault.open(row.reply)) if row.reply else None
-
-    def _items_of(self, row: Row) -> list[HistoryItem]:
-        message = self._message_of(row)
-        said = HistoryItem(f"r{row.id}", "resident", message.text, row.received_at, attachment=message.attachment)
-        reply = self._reply_of(row)
-        answers = [
-            HistoryItem(f"b{row.id}.{number}", "bot", bubble.text, row.answered_at, tuple(button.as_dict() for button in bubble.buttons))
-            for number, bubble in enumerate(reply.messages if reply else ())
-        ]
-        return [said, *answers]
 
     def _lock(self, conversation_id: str) -> threading.Lock:
         return self._locks[int(conversation_id[:8], 16) % _STRIPES]

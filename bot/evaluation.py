@@ -75,7 +75,8 @@ def evaluate_file(gold: Path, assistant: Assistant, services: Services) -> dict[
 
 def _judge(name: str, gold: Mapping[str, Any], assistant: Assistant, services: Services) -> Judged:
     data = assistant.parse(gold["text"])
-    parse = build_parse(gold["text"], data, assistant.serving_model(), services.catalogue, services.gazetteer, services.catalogue.find_matter(gold["text"]))
+    matter = services.catalogue.find_matter(gold["text"])
+    parse = build_parse(gold["text"], data, assistant.serving_model(), services.catalogue, services.gazetteer, matter)
     return Judged(name, gold, gold["text"], parse, _evidence_carries(parse, data["reading"], assistant, random.Random(name)))
 
 

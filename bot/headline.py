@@ -21,24 +21,25 @@ ROOM, LONGEST_PLACE, FIRST_PIECES = 17, 11, 4
 ECHO, MOST_ECHO = 0.06, 0.3
 RIGHT_BEFORE, LEAST_MATTER = 24, 0.15
 # A topic told right before a statement; another topic that will do as well; one that may stand before a colon.
-NEAR, ENOUGH, SURE_TOPIC = 0.3, 0.7, 0.6
+NEAR, ENOUGH, SURE_TOPIC = 0.3, 0.8, 0.6
 ASKING, PRAISE, PROPOSAL, REPORTING = "咨询", "表扬", "建议", "举报"
 FRAMES = (ASKING, PRAISE, PROPOSAL, REPORTING)
 
 _LEAD = re.compile(
-    r"^(?:第[一二三]个?(?:呢|是)?|一个(?:是|呢)|再一?个(?:是|呢|就是)?|另外|还有(?:一个|就是)?|主要(?:是|就是)|关键(?:是)?|问题是|现在(?=.{3})|当时|后来|结果|但是?|可是?|然后|所以|因为|不过|而且|反正|打从|自从|那个|这个|这都|这(?=.{3})|那(?=.{3})|"
+    r"^(?:第[一二三](?:[个点件](?:事|呢|是)?|呢|是)|一个(?:是|呢)|再一?个(?:是|呢|就是)?|另外|还有(?:一个|就是)?|主要(?:是|就是)|关键(?:是)?|问题是|现在(?=.{3})|当时|后来|结果|但是?|可是?|然后|所以|因为|不过|而且|反正|打从|自从|那个|这个|这都|这(?=.{3})|那(?=.{3})|"
     r"我?(?:就是|是|只是|主要|先)?(?:想|要|来|先|着急)*(?:反映|投诉|举报|咨询|求助|表扬|建议|请教)(?:一下|个事儿?|个问题|[一两]个事情|个事情|一个|下子|下|个)?(?:关于|说|的事)?(?=.{2})|"
-    r"我?(?:就是|先)?(?:想|要|来|着急)+(?:问|提(?![前出供取交醒])|说|夸)(?:问|一下|个事儿?|个问题|个)?(?=.{2})|我?(?:问|提|说)(?:一下|个事儿?|个问题|个建议)(?=.{2})|关于|想问|请问|问一下|"
+    r"我?(?:就是|先)?(?:想|要|来|着急)+(?:问|提(?![前出供取交醒])|说|夸)(?:问|一下|个事儿?|个问题|个)?(?=.{2})|我?(?:问|提|说)(?:一下|问|个事儿?|个问题|个?小?建议)(?=.{2})|关于|想问|请问|问一下|"
     r"(?:我们?|俺们?|咱们?|他们?|她们?|它|人家|对方|其)(?:就|都|也|又|还|才|现在|一直|这几天|那天|要|想)*(?=.{3})|说是?(?=.{3})|又(?=.{3})|还(?=.{3})|都(?=.{2})|也(?=.{3})|就(?=.{2})|才(?=.{3})|到现在|到底|叫(?=.{2,}(?:津贴|补贴|费|证)))"
 )
 _TIME_AHEAD = re.compile(
     r"^(?:从|打从|自从)?(?:去年|今年|前年|大前年|昨天|今天|前天|昨晚|今早|过了年|上个?(?:星期|礼拜|月|周)[一二三四五六日天]?|这个?(?:星期|月|周)|[一二三四五六七八九十]{1,3}月(?:份|底|初)?|腊月|正月|早上|上午|中午|下午|[一二三四五六七八九十]{1,3}点(?:半|多|钟)?|\s)+(?:就|的时候)?(?=.{2})"
 )
-_TRAIL = re.compile(r"(?:(?<!不)了|的|呢|吗|吧|啊|着|这个|那个|的事情?|的问题|这件事|什么|而已|一下|还|说)+$")
+_TRAIL = re.compile(r"(?:(?<!不)了|的|呢|吗|吧|啊|着|这个|那个|的事情?|的问题|这件事|什么|而已|一下|还|说|找谁|怎么办|咋办|谁管|归谁管|管不管)+$")
 _IT = re.compile(r"(?<=[\u4e00-\u9fff]{2})(?:他们?|她们?|它)(?=[不没未就也都还又说])")
 _WHOSE = re.compile(r"(?:我|俺|咱)们?的(?=[\u4e00-\u9fff]{2})|(?<=[\u4e00-\u9fff])的(?=钱|系统|电梯|路灯)")
 _TAKES = re.compile(r"把(?:我们?|俺|其)?的?(?P<what>[^，把]{0,8}?)(?P<does>占|拉黑|扣|拆|堵|打|偷|骗|砸|锁|封|关|停|退|推|撞|剪|挖)(?:了|掉|走|上|住|伤|倒|坏|断)*$")
 _TO_ME = re.compile(r"(?<=[了给占扣骗收欠打要叫让])(?:我们?|俺|咱们?)(?=.)")
+_TAKES_ME = re.compile(r"^(?P<who>[^，]{1,8}?)把(?:我们?|俺|其)(?P<does>辞退|开除|拉黑|打|骗|踢|赶|扣|拦|堵)(?:了|出来|出去|走|伤|住|下)*$")
 _SINCE = re.compile(r"(?:有|快|都|已经|将近|差不多)+(?=[一二两三四五六七八九十半几\d]+个?多?(?:天|月|年|星期|礼拜|周|小时))")
 _QUESTION_WORD = re.compile(r"能否|如何|怎么|是否|有无|多少|哪些|哪个|什么|需要|几[天个]|还是")
 _PROPOSES = re.compile(r"能不能|可不可以|能否|建议|希望|最好|应该|延长|增[设加]|改[成为]|加装|装[上个]")
@@ -54,8 +55,8 @@ _ACTORS = re.compile(
 _HE = re.compile(r"^(?:他们?|她们?|它|人家|对方)")
 # Words that are about who handles a matter, when, how many: no topic of a title.
 _NO_TOPIC = re.compile(
-    r"[局所委厅]$|部$|法院|公证处|^物业$|客服|班主任|热线|电话|手机|事情|问题|时候|现在|[年月日天号点岁亩趟]$|[零一二两三四五六七八九十百千万\d]{2,}|^(?:银行|支行|农商行|去年|今年|前年|今天|昨天|明天|小区|中学|小学|学校|医院|村里|俺村|镇上|老人|老年人|孩子|事儿|别说|单位|公司|楼下|楼上|"
-    r"一直|还是|真的|没有|知道|上班|商场|超市|厕所|居民|晚上|早上|上个月|上学|渠道|零零|合同|工业|收据|领导|车上|老板|客户经理|销售|项目部|包工头|喝了酒|体育场|管理|火车站|出来|四千|窗户|河里|味道|配件|玉米|上班时间|什么|隔壁|可以|自己|东西|地方|师傅|同志|朋友|时间|情况|家里|门口|社区|街道)$|县$|市$|镇$|村$"
+    r"民警|地址|^[没不爸妈]|[局所委厅]$|部$|法院|公证处|^物业$|客服|班主任|热线|电话|手机|事情|问题|时候|现在|[年月日天号点岁亩趟]$|[零一二两三四五六七八九十百千万\d]{2,}|^(?:银行|支行|农商行|去年|今年|前年|今天|昨天|明天|小区|中学|小学|学校|医院|村里|俺村|镇上|老人|老年人|孩子|事儿|别说|单位|公司|楼下|楼上|"
+    r"一直|还是|真的|没有|知道|上班|居民|晚上|早上|上个月|合同|收据|领导|老板|经理|客户经理|销售|项目部|包工头|管理|出来|上班时间|什么|隔壁|可以|自己|东西|地方|师傅|同志|朋友|时间|情况|家里|门口|社区|街道)$|[县市镇村]$"
 )
 _PRAISED = re.compile(r"(?:表扬|夸夸?|感谢|谢谢|点赞|赞一下)(?:一下)?(?:一?[个位名下])*(?P<who>[\u4e00-\u9fff]{2,12}?)(?:$|的|[，。])")
 _SOMEBODY = re.compile(r"^(?:人|他|她|你们|个人|一下|这个人|他们|表扬|工作人员$)")
@@ -78,9 +79,12 @@ class Subject:
     score: float
 
 
-def build_title(story: Story, request_type: str, place: str, fallback: str) -> tuple[str, Part | None]:
-    """At most 20 characters in the third person, and the piece that carries it. `place`: what the title may call the place, or ""."""
-    subjects = _subjects(story)
+def build_title(story: Story, request_type: str, place: str, fallback: str, *, where: str = "") -> tuple[str, Part | None]:
+    """At most 20 characters in the third person, and the piece that carries it.
+
+    `place`: what the title may call the place, or ""; `where`: all that is known of it, of which nothing is a topic.
+    """
+    subjects = [subject for subject in _subjects(story) if subject.word not in where]
     statements = sorted(_statements(story, request_type), key=lambda found: -found.score)
     if request_type == PRAISE:
         praised = _praised(story, subjects, place)
@@ -91,7 +95,7 @@ def build_title(story: Story, request_type: str, place: str, fallback: str) -> t
             return fallback, None
         return _framed(subjects[0].word, request_type, place), subjects[0].part
     best = statements[0]
-    if best.part.weight < LEAST_MATTER and not STRONG.search(best.text):
+    if not subjects and best.part.weight < LEAST_MATTER and not STRONG.search(best.text):
         return fallback, None
     if request_type == PROPOSAL:
         best = replace(best, text=_WISHED.sub("", best.text))
@@ -190,6 +194,7 @@ def statement_of(text: str) -> str:
     said, before = official(_WHOSE.sub("", own_people(text))), ""
     while before != said:
         before, said = said, _TIME_AHEAD.sub("", _LEAD.sub("", said))
+    said = _TAKES_ME.sub(lambda match: f"被{match.group('who')}{match.group('does')}", said)
     said = _SINCE.sub("", _TAKES.sub(lambda match: match.group("does") + match.group("what"), official(said)))
     said = _THAT.sub("", said)
     if "把" in said:
@@ -214,10 +219,18 @@ def _with_actor(statement: str, part: Part, before: Sequence[Part]) -> str:
     return statement
 
 
+_GOES_ON_TELLING = re.compile(r"从|一直|还(?!贷|钱|款)|又|就|让|说|在那|把|都|跟|搞得|弄得|害得|导致")
+LEAST_CUT = 6
+
+
 def _shortened(text: str) -> str:
     """At most as long as a title has room for, cut between words and before the clause that makes it too long."""
     if len(text) <= ROOM:
         return text
+    wrong = STRONG.search(text)
+    border = _GOES_ON_TELLING.search(text, max(wrong.end(), LEAST_CUT)) if wrong else None
+    if border and border.start() <= ROOM:
+        return _TRAIL.sub("", text[: border.start()])
     at, last = 0, 0
     for word in jieba.cut(text, HMM=False):
         at += len(word)
@@ -246,11 +259,23 @@ def _subjects(story: Story) -> list[Subject]:
             word = _OURS.sub("", official(part.piece.text[topic.start : more.end() if more else topic.end]))
             if len(word) < 2 or _NO_TOPIC.search(word):
                 continue
+            word = _phrase(part, word)
             first.setdefault(word, part)
             early = 0.2 * (1 - number / len(story.parts)) + 0.2 * (number < FIRST_PIECES)
             scores[word] = scores.get(word, 0.2) + topic.weight + 0.1 + 0.25 * part.announces + early + 0.02 * len(word) - 0.4 * part.quote
     found = [Subject(word, first[word], score + _echo(word, heard)) for word, score in scores.items()]
     return sorted(found, key=lambda subject: -subject.score)
+
+
+_NO_ATTRIBUTE = re.compile(r"[是在有给办住边个我俺你他她它去来到上下这那就问叫的了]")
+
+
+def _phrase(part: Part, word: str) -> str:
+    """A piece that says little more than its topic is the topic: "异地看病报销" rather than "看病报销"."""
+    whole = statement_of(part.piece.text)
+    plain = not (part.quote or part.wish or STRONG.search(whole) or _QUESTION_WORD.search(whole) or speaks_to_the_agent(whole))
+    before = whole.removesuffix(word)
+    return whole if plain and whole != before and len(before) <= 2 and not _NO_ATTRIBUTE.match(before) else word
 
 
 def _with_subject(statement: Statement, subjects: Sequence[Subject], place: str, request_type: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import ahocorasick
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack
 
 from bot.nlu.corpus import read_lexicon, read_petitions
 from bot.text import fold
@@ -21,6 +21,10 @@ from bot.text import fold
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
+
+# How much of a similarity is that of fields.
+FIELD_SHARE = 0.15
+_LEAST_LEAF = 1_000_000  # leaves are six digits, below zero
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,17 @@ class Wording:
 
     def fields(self, folded: Iterable[str]) -> Bags:
         """Leaves of the catalogue; a word of several leaves is shared among them."""
-        return Bags.of(map(self._leaves, folded))
-
-    def _leaves(self, folded: str) -> tuple[Numbers, Floats]:
-        words = [number for _, number in self._automaton.iter(folded)] if len(self._automaton) else []
-        if not words:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
-        starts, leaves, shares = self._leaves_of_words
-        runs = [slice(starts[number], starts[number + 1]) for number in words]
-        found, inverse = np.unique(np.concatenate([leaves[run] for run in runs]), return_inverse=True)
-        return found, np.bincount(inverse, np.concatenate([shares[run] for run in runs])).astype(np.float32)
+        words = [[number for _, number in self._automaton.iter(text)] if self.telling else [] for text in folded]
+        sizes, starts, leaves = self._leaves_of_words
+        found = np.array([number for own in words for number in own], np.int64)
+        text = np.repeat(np.repeat(np.arange(len(words)), [len(own) for own in words]), sizes[found])
+        shares = np.repeat(1 / np.maximum(sizes, 1)[found], sizes[found])
+        runs = np.arange(len(text)) - np.repeat(np.cumsum(sizes[found]) - sizes[found], sizes[found])
+        each = leaves[np.repeat(starts[found], sizes[found]) + runs]
+        keys, inverse = np.unique((text << 32) + each + _LEAST_LEAF, return_inverse=True)
+        counts = np.bincount(inverse, shares, len(keys)).astype(np.float32)
+        borders = np.searchsorted(keys >> 32, np.arange(len(words) + 1))
+        return Bags((keys & 0xFFFFFFFF) - _LEAST_LEAF, counts, borders)
 
     def count(self, features: Numbers) -> Numbers:
         return np.where(*self._at(features), 0) if len(self.features) else np.zeros(len(features), np.int64)
@@ -96,11 +101,11 @@ class Wording:
         return automaton
 
     @cached_property
-    def _leaves_of_words(self) -> tuple[Numbers, Numbers, Floats]:
-        """Of each telling word, by its number: where its leaves start, the leaves, and what each gets of the word."""
-        sizes = [len(leaves) for leaves in self.telling.values()]
+    def _leaves_of_words(self) -> tuple[Numbers, Numbers, Numbers]:
+        """Of each telling word, by its number, how many leaves it has and where they start; and the leaves."""
+        sizes = np.array([len(leaves) for leaves in self.telling.values()], np.int64)
         leaves = np.array([leaf for own in self.telling.values() for leaf in own], np.int64)
-        return np.cumsum([0, *sizes]), leaves, np.repeat([1 / size for size in sizes], sizes).astype(np.float32)
+        return sizes, np.cumsum(sizes) - sizes, leaves
 
 
 def _pairs(folded: str) -> tuple[Numbers, Floats]:
@@ -124,45 +129,50 @@ def load_wording(data_dir: Path) -> Wording:
 
 @dataclass(frozen=True)
 class Space:
-    """Features that more than one text has, and how rare they are."""
+    """All features of some texts and how rare they are, and which of them more than one text has."""
 
     features: Numbers
     rarity: Floats
+    shared: Flags
 
     @classmethod
     def of(cls, bags: Bags, wording: Wording) -> Space:
         features, counts = np.unique(bags.features, return_counts=True)
-        features, counts = features[counts > 1], counts[counts > 1]
-        counts = counts + wording.count(features)
-        return cls(features, np.log((1 + len(bags) + wording.texts) / (1 + counts)).astype(np.float32))
+        known = counts + wording.count(features)
+        return cls(features, np.log((1 + len(bags) + wording.texts) / (1 + known)).astype(np.float32), counts > 1)
 
     def rows(self, bags: Bags) -> csr_matrix:
-        """One row of length 1 per text; a row of nothing where it has no feature of this space."""
+        """One row per text, of length 1 before what no other text shares was left out: that makes texts unlike each other."""
         at = np.minimum(np.searchsorted(self.features, bags.features), max(len(self.features) - 1, 0))
         known = self.features[at] == bags.features if len(self.features) else np.zeros(len(at), bool)
-        counts, text = bags.counts[known], np.repeat(np.arange(len(bags)), np.diff(bags.borders))[known]
-        weights = np.where(counts > 1, 1 + np.log(np.maximum(counts, 1)), counts) * self.rarity[at[known]]
+        at, counts, text = at[known], bags.counts[known], np.repeat(np.arange(len(bags)), np.diff(bags.borders))[known]
+        weights = np.where(counts > 1, 1 + np.log(np.maximum(counts, 1)), counts) * self.rarity[at]
         lengths = np.sqrt(np.bincount(text, weights**2, len(bags)))
-        weights = (weights / np.maximum(lengths, 1e-9)[text]).astype(np.float32)
-        borders = np.concatenate([[0], np.cumsum(np.bincount(text, minlength=len(bags)))])
-        return csr_matrix((weights, at[known], borders), shape=(len(bags), len(self.features)))
+        kept = self.shared[at]
+        weights = (weights / np.maximum(lengths, 1e-9)[text])[kept].astype(np.float32)
+        borders = np.concatenate([[0], np.cumsum(np.bincount(text[kept], minlength=len(bags)))])
+        columns = (np.cumsum(self.shared) - 1)[at[kept]]
+        return csr_matrix((weights, columns, borders), shape=(len(bags), int(self.shared.sum())))
 
 
 @dataclass(frozen=True)
 class Matters:
-    """The words and the fields of each text, as rows of two spaces."""
+    """The words and the fields of each text as rows of two spaces, and both in one: products of `both` mix the similarities."""
 
     wording: Wording
     space: Space
     words: csr_matrix
     fields: csr_matrix
+    both: csr_matrix
 
     @classmethod
     def of(cls, texts: Sequence[str], wording: Wording) -> Matters:
         """`texts` are folded."""
-        words, fields = wording.pairs(texts), wording.fields(texts)
-        space = Space.of(words, wording)
-        return cls(wording, space, space.rows(words), Space.of(fields, wording).rows(fields))
+        pairs, leaves = wording.pairs(texts), wording.fields(texts)
+        space = Space.of(pairs, wording)
+        words, fields = space.rows(pairs), Space.of(leaves, wording).rows(leaves)
+        mixed = words * np.float32(np.sqrt(1 - FIELD_SHARE)), fields * np.float32(np.sqrt(FIELD_SHARE))
+        return cls(wording, space, words, fields, hstack(mixed).tocsr())
 
     def rows(self, folded: Iterable[str]) -> csr_matrix:
         """Other texts in the space of words."""
@@ -170,8 +180,10 @@ class Matters:
 
 
 def alike(rows: csr_matrix, others: csr_matrix | None = None) -> Floats:
-    """Similarities of each row with each of the others (of the same rows)."""
+    """Similarities of each row with each of the others, or with each other."""
     products: Floats = (rows @ (rows if others is None else others).T).toarray()
+    if others is None:
+        np.fill_diagonal(products, 1)  # what a row has alone was left out of it
     return products
 
 
@@ -208,8 +220,7 @@ def near_groups(measures: Sequence[Measure], centres: Flags) -> Iterator[Numbers
 
 def _closeness(similar: Floats, around: Flags) -> Floats:
     """Cosine of every text with the sum of those `around`; one among them is not counted for itself."""
-    own = np.where(around, similar.diagonal(), 0)
     dots = similar @ around
-    length = dots[around].sum() + own - 2 * np.where(around, dots, 0)
-    closeness: Floats = (dots - own) / np.sqrt(np.maximum(length, 1e-9))
+    length = dots[around].sum() + np.where(around, 1 - 2 * dots, 0)
+    closeness: Floats = (dots - around) / np.sqrt(np.maximum(length, 1e-9))
     return closeness

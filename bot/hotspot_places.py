@@ -16,7 +16,7 @@ from bot.gazetteer import Place
 from bot.text import fold
 
 # What stands so far in front is what the writer puts first: the title, or the first sentences.
-HEAD = 130
+HEAD = 90
 # A name is one when so many of the openings that have its characters have it as a place; else it is a word (搅拌站, 公交).
 LEAST_SHARE = 1 / 3
 # Names shorter than this stand inside too many other words to be looked for in texts.
@@ -32,7 +32,7 @@ _CODED = re.compile(r"(?P<city>(?:西地省)?[a-z]\d{0,3}市)?(?P<district>[a-z]
 _NUMBER = "0-9a-z一二三四五六七八九十"
 _TAIL = re.compile(
     rf"(?<=..)(?:[(（\[].*|第?[{_NUMBER}]{{1,4}}(?:号楼|号院|[栋幢期座号楼层室]|单元|组团?|区$).*|\d[\d\-~#—]*$|[a-z]\d?区.*"
-    r"|(?:附近|附件|旁|周边|周围|对面|门口|底层|临街|楼[下上]|门面|[东南西北正侧]门|[东南西北][侧边面]|后面|前面|外面|以[东南西北]|路段|沿线|内|的).*)"
+    r"|(?:附近|附件|旁|周边|周围|对面|门口|底层|临街|楼[下上]|门面|[东南西北正侧]门|[东南西北][侧边面]|后面|前面|外面|以[东南西北]|路段|沿线|内|的|村部|村委会|村民委员会|居委会).*)"
 )
 _KIND = re.compile(r"(?:小区|社区|楼盘|项目|片区|工地|一带|业主|居民区|开发商)+$")
 _SHORT = re.compile(r"(?:省|市|区|县|街道|镇|乡)$")

@@ -13,7 +13,7 @@ from bot.petition import mask
 
 LONGEST, SHORTEST = 40, 6
 # People are named when so many of the appeals speak of them.
-SPOKEN_OF = 0.25
+SPOKEN_OF = 0.2
 MOST_PEOPLE = 2
 # A description is looked for in the first sentences of so many appeals.
 TOLD, SENTENCES = 40, 4

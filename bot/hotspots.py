@@ -21,10 +21,10 @@ from bot.hotspot_words import describe, people_of
 # By then place and matter have been named.
 READ = 800
 # How near the first members must be to a centre, and every member to their common direction: words and fields mixed.
-FIELD_SHARE, SEED, JOIN = 0.15, 0.10, 0.20
+SEED, JOIN = 0.10, 0.20
 # Where only a city or a district is named nothing but the matter tells one trouble from another: words and fields must both agree.
 # One writer's set phrases are alike in words alone, two questions about buses in their field alone.
-BROAD_SEED, BROAD_JOIN = 0.10, 0.27
+BROAD_SEED, BROAD_JOIN = 0.10, 0.30
 BROAD_FIELD_SEED, BROAD_FIELD_JOIN = 0.35, 0.6
 # So many of a hot spot's appeals put its place in front; where only a district is named the others must name none.
 SAID, SAID_BROAD = 1 / 2, 1 / 3
@@ -91,11 +91,11 @@ def find_hot_spots(appeals: Sequence[Appeal], wording: Wording, *, top: int | No
     matters = Matters.of(sites.matters, wording)
     judge = _Judge(appeals, texts, matters)
     candidates = [judge.weigh(site, members) for site in sites.sites for members in _groups(site, matters, judge.hours)]
-    spots: list[HotSpot] = []
+    written, spots = [appeal.text for appeal in appeals], list[HotSpot]()
     for found in _disjoint(candidates, judge):
         if top is not None and len(spots) == top:
             break
-        spots.append(_told(len(spots) + 1, found, appeals, sites, matters))
+        spots.append(_told(len(spots) + 1, found, appeals, written, sites, matters))
     return spots
 
 
@@ -129,10 +129,10 @@ def _parts(numbers: Numbers) -> list[Numbers]:
 
 
 def _measures(site: Site, matters: Matters, appeals: Numbers) -> list[Measure]:
-    words, fields = alike(matters.words[appeals]), alike(matters.fields[appeals])
-    if site.broad:
-        return [Measure(words, BROAD_SEED, BROAD_JOIN), Measure(fields, BROAD_FIELD_SEED, BROAD_FIELD_JOIN)]
-    return [Measure((1 - FIELD_SHARE) * words + FIELD_SHARE * fields, SEED, JOIN)]
+    if not site.broad:
+        return [Measure(alike(matters.both[appeals]), SEED, JOIN)]
+    words = Measure(alike(matters.words[appeals]), BROAD_SEED, BROAD_JOIN)
+    return [words, Measure(alike(matters.fields[appeals]), BROAD_FIELD_SEED, BROAD_FIELD_JOIN)]
 
 
 def _hours(span: timedelta) -> float:
@@ -221,17 +221,18 @@ def _before(found: _Found) -> tuple[float, int, bool]:
     return -found.heat, -sum(found.site.appeals[member] for member in found.members.tolist()), found.site.broad
 
 
-def _told(rank: int, found: _Found, appeals: Sequence[Appeal], sites: Sites, matters: Matters) -> HotSpot:
-    members = found.members.tolist()
+def _told(
+    rank: int, found: _Found, appeals: Sequence[Appeal], texts: Sequence[str], sites: Sites, matters: Matters
+) -> HotSpot:
     typical = np.argsort(-alike(matters.words[found.members]).sum(axis=1), kind="stable")
-    own = tuple(appeals[number] for number in members)
+    members = found.members.tolist()
     return HotSpot(
         rank=rank,
         heat=found.heat,
         place=sites.label(found.site, members) or NOWHERE,
-        people=people_of([appeal.text for appeal in own]),
-        description=describe([appeal.text for appeal in appeals], found.members[typical].tolist(), matters),
-        appeals=own,
+        people=people_of([texts[number] for number in members]),
+        description=describe(texts, found.members[typical].tolist(), matters),
+        appeals=tuple(appeals[number] for number in members),
         distinct=found.distinct,
         persons=found.persons,
     )

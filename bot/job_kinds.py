@@ -1,14 +1,33 @@
-"""What kinds of jobs there are: name → function. Each imports what it needs when it runs."""
+"""What kinds of jobs there are: name → where the function stands. Imported only by the process that does the work."""
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from bot.jobs import JobError, JobRun
 
+KINDS: Mapping[str, str] = {
+    "probe": "bot.job_kinds:run_probe",
+    "batch": "bot.batch_job:run_batch",
+    "hotspots": "bot.hotspot_job:run_hot_spots",
+    "train": "bot.train_job:run_training",
+    "compare": "bot.train_job:run_comparison",
+    "import_look": "bot.import_jobs:run_look",
+    "import": "bot.import_jobs:run_import",
+    "import_review": "bot.import_jobs:run_review_import",
+    "label_errors": "bot.suspects:run_label_errors",
+}
 
-def _probe(job: JobRun) -> Mapping[str, Any]:
+
+def get_kind(name: str) -> Callable[[JobRun], Mapping[str, Any]]:
+    """Raises KeyError for a kind that this version does not know."""
+    module, _, function = KINDS[name].partition(":")
+    return cast(Callable[[JobRun], Mapping[str, Any]], getattr(importlib.import_module(module), function))
+
+
+def run_probe(job: JobRun) -> Mapping[str, Any]:
     """Shows that jobs run here, and how a job looks that takes its time: `steps` of a tenth of a second."""
     if job.params.get("refuse"):
         raise JobError(str(job.params["refuse"]))
@@ -17,24 +36,3 @@ def _probe(job: JobRun) -> Mapping[str, Any]:
         job.tell(number / steps, f"第 {number} 步")
         time.sleep(0.1)
     return {"steps": steps}
-
-
-def _batch(job: JobRun) -> Mapping[str, Any]:
-    from bot.batch_job import run_batch
-
-    return run_batch(job)
-
-
-def _train(job: JobRun) -> Mapping[str, Any]:
-    from bot.train_job import run_training
-
-    return run_training(job)
-
-
-def _compare(job: JobRun) -> Mapping[str, Any]:
-    from bot.train_job import run_comparison
-
-    return run_comparison(job)
-
-
-KINDS: dict[str, Callable[[JobRun], Mapping[str, Any]]] = {"probe": _probe, "batch": _batch, "train": _train, "compare": _compare}

@@ -134,14 +134,14 @@ def cancel_job(services: Services, job_id: int) -> None:
 
 def run_job(services: Services, job_id: int) -> None:
     """Do the work of a claimed job in this process, and write down how it ended."""
-    from bot.job_kinds import KINDS  # the kinds import what they work with, which imports this module
+    from bot.job_kinds import get_kind  # the kinds import what they work with, which imports this module
 
     job = find_job(services, job_id)
     if job is None or job.state != RUNNING:
         raise JobError(f"job {job_id} is not running")
     run = JobRun(services, job)
     try:
-        result = KINDS[job.kind](run)
+        result = get_kind(job.kind)(run)
     except JobCancelled:
         _end(services, job_id, CANCELLED)
     except JobError as error:

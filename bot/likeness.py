@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix, vstack
 
 from bot.nlu.features import MAX_CHARACTERS, characters_of
 from bot.text import fold
@@ -41,16 +42,42 @@ class Pairs:
 
 def hash_pairs(texts: Sequence[str]) -> Pairs:
     """A text of one character is its own pair; what is neither word nor mark says nothing."""
-    read = [f"{characters_of(fold(text[:MAX_CHARACTERS]))}\0" for text in texts]
-    points = np.frombuffer("".join(read).encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
-    owners = np.repeat(np.arange(len(read), dtype=np.int64), [len(text) for text in read])
-    hashes = points[:-1] * _FIRST + points[1:] * _SECOND
-    hashes ^= hashes >> np.uint64(29)
-    hashes = (hashes * _MIX) >> np.uint64(24)  # forty well mixed bits leave room for the owner
+    points, owners = _points(texts)
+    hashes = _mixed(points[:-1] * _FIRST + points[1:] * _SECOND)
     inside = owners[:-1] == owners[1:]
     kept = np.unique((owners[:-1][inside].astype(np.uint64) << np.uint64(40)) | hashes[inside])
     of = (kept >> np.uint64(40)).astype(np.int64)
-    return Pairs(kept & np.uint64((1 << 40) - 1), of, np.searchsorted(of, np.arange(len(read)), side="right"))
+    return Pairs(kept & np.uint64((1 << 40) - 1), of, np.searchsorted(of, np.arange(len(texts)), side="right"))
+
+
+def hash_grams(texts: Sequence[str], *, slots: int) -> csr_matrix:
+    """(texts, slots): how often a text has each group of one, two and three characters; for readers of many texts."""
+    return vstack([_count_grams(texts[start : start + CHUNK], slots) for start in range(0, len(texts), CHUNK)], format="csr")
+
+
+def _count_grams(texts: Sequence[str], slots: int) -> csr_matrix:
+    points, owners = _points(texts)
+    found = []
+    hashes = np.zeros(len(points), np.uint64)
+    for size in (1, 2, 3):
+        hashes = _mixed(hashes[: len(points) - size + 1] * _SECOND + points[size - 1 :] * _FIRST)
+        inside = owners[: len(hashes)] == owners[size - 1 :]
+        found.append((owners[: len(hashes)][inside].astype(np.uint64) << np.uint64(32)) | hashes[inside] % np.uint64(slots))
+    kept, counts = np.unique(np.concatenate(found), return_counts=True)
+    ends = np.cumsum(np.bincount((kept >> np.uint64(32)).astype(np.int64), minlength=len(texts)))
+    indices = (kept & np.uint64(0xFFFFFFFF)).astype(np.int32)
+    return csr_matrix((counts.astype(np.float32), indices, np.concatenate([[0], ends])), shape=(len(texts), slots))
+
+
+def _points(texts: Sequence[str]) -> tuple[Hashes, Numbers]:
+    """The code points of all texts, each text ending with a zero, and the text that each belongs to."""
+    read = [f"{characters_of(fold(text[:MAX_CHARACTERS]))}\0" for text in texts]
+    points = np.frombuffer("".join(read).encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
+    return points, np.repeat(np.arange(len(read), dtype=np.int64), [len(text) for text in read])
+
+
+def _mixed(hashes: Hashes) -> Hashes:
+    return ((hashes ^ (hashes >> np.uint64(29))) * _MIX) >> np.uint64(24)  # forty well mixed bits leave room for the owner
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, Pairs]]:
@@ -190,7 +217,7 @@ class Index:
         gone = np.fromiter(keys, np.int64, len(keys))
         self._blocks = [block.without(gone) for block in self._blocks]
 
-    def nearest(self, text: str, count: int, *, at_least: float = 0.2) -> list[tuple[int, float]]:
+    def nearest(self, text: str, count: int, *, at_least: float) -> list[tuple[int, float]]:
         """(key, likeness between 0 and 1), likest first: the cosine over pairs, of which rare ones weigh more."""
         asked = np.unique((hash_pairs([text]).hashes % np.uint64(SLOTS)).astype(np.int64))
         squares = ((np.log((1.0 + len(self._texts)) / (1.0 + self._seen)) + 1.0) ** 2).astype(np.float32)

@@ -4,6 +4,7 @@ Guesses only: a person confirms them, and what they confirmed is remembered by b
 """
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ FIRST_ROWS = 20
 MOST_VALUES, MOST_LENGTH = 1500, 40
 SHOWN_CELL = 300
 
+_SAYS_NOTHING = re.compile(r"(?:管理|问题|服务|工作|建设|事项|类|方面)+$")
 PERSONAL = re.compile(r"电话|手机|姓名|联系人|来电人|身份证|证件|phone|mobile|^name$")
 # In this order: the first that fits a heading names its role.
 _HEADINGS = (
@@ -148,13 +150,24 @@ def _level_names(catalogue: Catalogue) -> dict[str, str]:
 
 
 def _guess_category(label: str, samples: Sequence[str], names: Mapping[str, str], lexicon: Lexicon) -> str | None:
-    """A name that shares most of its characters with the label, else the first level whose telling words stand in the texts."""
+    """A class whose name is nearly the label, else whose telling words stand in it, else the first level that the texts speak of."""
     last = re.split(r"[>＞/／]", label)[-1].strip() or label
     code = max(names, key=lambda code: (_likeness(last, names[code]), -len(code)))  # of equal names the higher level
     if _likeness(last, names[code]) >= 0.6:
         return code
-    hits = Counter(hit.first_level for text in (label, label, *samples) for hit in lexicon.hits(fold(text)))
+    told = _told_by(fold(last), lexicon)
+    if told:
+        return told
+    hits = Counter(hit.first_level for text in samples for hit in lexicon.hits(fold(text)))
     return hits.most_common(1)[0][0] if hits else None
+
+
+def _told_by(label: str, lexicon: Lexicon) -> str | None:
+    """What all leaves have in common of whose telling words the label holds most characters."""
+    held = {code: sum(len(word) for word in words if fold(word) in label) for code, words in lexicon.words.items()}
+    most = max(held.values(), default=0)
+    common = os.path.commonprefix([code for code, characters in held.items() if characters == most]) if most else ""
+    return re.sub(r"(?:99)+$", "", common[: len(common) - len(common) % 2]) or None  # a leaf called 其他 says no more than its level
 
 
 def _likeness(first: str, second: str) -> float:
@@ -165,4 +178,5 @@ def _likeness(first: str, second: str) -> float:
 
 def _pairs(text: str) -> set[str]:
     kept = re.sub(r"[\W_]", "", fold(text))
+    kept = _SAYS_NOTHING.sub("", kept) or kept
     return {kept[i : i + 2] for i in range(len(kept) - 1)} or {kept}

@@ -4,22 +4,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bot.assistant import Assistant
+from bot.assistant import Reader
 from bot.call import Call, read_call
+from bot.call_appeals import Appeal, find_matter, highest_urgency, raised_urgency, read_appeals, separate_parts
 from bot.catalogue import Catalogue, Matter
-from bot.draft import Appeal, build_draft, empty_draft, find_matter, highest_urgency, raised_urgency, read_appeals, separate_parts
+from bot.draft import build_draft, empty_draft
 from bot.gazetteer import Gazetteer
 from bot.petition import SURE, main_span
 
 PLACE_PARTS = ("province", "city", "district", "street", "community", "road", "poi", "building", "adcode")
 
 
-def parse_text(text: str, assistant: Assistant, catalogue: Catalogue, gazetteer: Gazetteer) -> dict[str, Any]:
+def parse_text(text: str, assistant: Reader, catalogue: Catalogue, gazetteer: Gazetteer) -> dict[str, Any]:
     """Raises AssistantError. Offsets are code points into `text`."""
     return build_parse(text, assistant.parse(text), assistant.serving_model(), catalogue, gazetteer, catalogue.find_matter(text))
 
 
-def parse_turns(turns: Sequence[Mapping[str, str]], assistant: Assistant, catalogue: Catalogue, gazetteer: Gazetteer) -> dict[str, Any]:
+def parse_turns(turns: Sequence[Mapping[str, str]], assistant: Reader, catalogue: Catalogue, gazetteer: Gazetteer) -> dict[str, Any]:
     """A call: the citizen's turns joined by newlines are `text`; they are read without fillers, offsets point into `text`.
 
     `speakers` says who speaks in each turn, where words and order speak against a label; `draft` is the work order.
@@ -94,7 +95,7 @@ def build_parse(
     reading = data["reading"]
     locations = [_location(span, text, gazetteer) for span in data["place_spans"]]
     main = main_span(data["place_spans"], text)
-    urgency = {key: reading["urgency"][key] for key in ("level", "confidence", "emergency", "reasons")}
+    urgency = {key: reading["urgency"][key] for key in ("level", "confidence", "emergency", "kind", "reasons")}
     if matter and matter.urgency == "紧急" and urgency["level"] == "一般":
         urgency["level"] = "紧急"
     return {

@@ -46,6 +46,7 @@ INTENT_NAMES = {
     "abuse": "辱骂",
     "advertising": "广告",
 }
+APPEALS = (REPORT, "report_need", "report_topic")  # intents of which category, request type and urgency say something
 # Read elsewhere as one of the above.
 _READ_AS = {"report_emergency": REPORT}
 
@@ -146,7 +147,7 @@ def proposed_labels(prediction: Mapping[str, Any]) -> Labels:
 def certainty(prediction: Mapping[str, Any]) -> float:
     """How sure the model was of what decides: the category of an appeal, the intent of anything else; its intent either way."""
     intent = float(prediction["intent"]["confidence"])
-    if prediction["intent"]["name"] not in (REPORT, "report_need", "report_topic", *_READ_AS):
+    if prediction["intent"]["name"] not in (*APPEALS, *_READ_AS):
         return round(intent, 4)
     return round(min(intent, float(prediction["categories"][0]["confidence"])), 4)
 

@@ -191,9 +191,10 @@ class ReviewQueue:
         category = str(proposed_labels(prediction)[CATEGORY])
         return {
             "id": row.id,
-            "snippet": text[:SNIPPET] + ("…" if len(text) > SNIPPET else ""),
+            "snippet": _beginning(text),
             "category": category,
             "label": label_of(category, self.services.catalogue),
+            "short": short_label_of(category, self.services.catalogue),
             "intent_name": INTENT_NAMES.get(str(prediction["intent"]["name"]), "没听懂"),
             "confidence": row.confidence,
             "priority": row.priority,
@@ -222,8 +223,8 @@ class ReviewQueue:
 
     def _similar_text(self, row: Row, judged: Sequence[Judgement], likeness: float) -> dict[str, Any]:
         text, category = str(self.services.vault.open(row.text)), str(settle(judged).labels.get(CATEGORY, ""))
-        snippet = text[:SNIPPET] + ("…" if len(text) > SNIPPET else "")
-        return {"id": None, "snippet": snippet, "label": label_of(category, self.services.catalogue), "judged": True, "likeness": likeness}
+        label = label_of(category, self.services.catalogue)
+        return {"id": None, "snippet": _beginning(text), "label": label, "judged": True, "likeness": likeness}
 
     def _conditions(self, member: StaffMember, filters: Filters) -> list[ColumnElement[bool]]:
         conditions = [*readable(member), review_items.c.state.in_(STATES.get(filters.state, (OPEN,)))]
@@ -245,6 +246,10 @@ class ReviewQueue:
         return conditions
 
 
+def _beginning(text: str) -> str:
+    return text[:SNIPPET] + ("…" if len(text) > SNIPPET else "")
+
+
 def readable(member: StaffMember) -> list[ColumnElement[bool]]:
     """Conditions that hold for every item this person may read."""
     if not member.districts:
@@ -256,3 +261,9 @@ def label_of(code: str, catalogue: Catalogue) -> str:
     """How a class of any level is called: its levels down to the one meant."""
     path = next((category.path for one, category in catalogue.categories.items() if one.startswith(code)), None) if code else None
     return " · ".join(dict.fromkeys(path[: len(code) // 2])) if path else ""
+
+
+def short_label_of(code: str, catalogue: Catalogue) -> str:
+    """The first level and the most telling lower one, for lists."""
+    category = catalogue.categories.get(code)
+    return category.label if category else label_of(code, catalogue)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -138,11 +138,14 @@ class Reviews:
 
     # -- items ----------------------------------------------------------------------------------------------------
 
-    def keep(self, utterance: Utterance) -> bool:
-        """Read by the serving model and kept as an item, or added to the item of the same words. False for what says nothing."""
+    def keep(self, utterance: Utterance, parse: Mapping[str, Any] | None = None) -> bool:
+        """Read by the serving model (unless `parse` is given) and kept as an item, or added to the item of the same words.
+
+        False for what says nothing. Raises AssistantError, StorageError."""
         if not any(map(str.isalnum, utterance.text)):
             return False
-        parse = parse_text(utterance.text, self.assistant, self.services.catalogue, self.services.gazetteer)
+        parse = parse or parse_text(utterance.text, self.assistant, self.services.catalogue, self.services.gazetteer)
+        district = utterance.district or _district_in(parse)
         prediction, digest = slim_prediction(parse), text_digest(self.services.vault, utterance.text)
         prediction[CORRECTED] = dict(utterance.proposed)
         reasons = utterance.reasons | _found_by_reading(utterance, prediction, str(parse["model"]))
@@ -152,7 +155,7 @@ class Reviews:
         reasons |= {RANDOM} if int(digest[:8], 16) % SAMPLE_ONE_IN == 0 else set()
         near = self.index.near_items(utterance.text)  # before the write: it may take a tenth of a second
         with db.transaction(self.services.engine, durable=False) as connection:
-            key, new = self._write(connection, utterance, prediction, digest, str(parse["model"]), reasons)
+            key, new = self._write(connection, replace(utterance, district=district), prediction, digest, str(parse["model"]), reasons)
             if new:
                 cluster = self._find_cluster(connection, near, prediction["categories"][0]["code"]) or key
                 connection.execute(update(review_items).where(review_items.c.id == key).values(cluster=cluster))
@@ -223,6 +226,12 @@ def _values(services: Services, prediction: Mapping[str, Any], model: str, reaso
         "priority": priority_of(confidence, reasons),
         "updated_at": db.iso(services.now()),
     }
+
+
+def _district_in(parse: Mapping[str, Any]) -> str | None:
+    """Of the place that somebody would be sent to, where the text names one."""
+    district = parse["locations"][parse["main_location"]]["district"] if parse["main_location"] is not None else None
+    return str(district) if district else None
 
 
 def _found_by_reading(utterance: Utterance, prediction: Mapping[str, Any], model: str) -> frozenset[str]:
@@ -300,7 +309,7 @@ def _read_misunderstanding(connection: Connection, services: Services, row: Row)
 
 
 def _with(utterance: Utterance, reason: str, proposed: Mapping[str, str] | None = None) -> Utterance:
-    return Utterance(**{**vars(utterance), "reasons": utterance.reasons | {reason}, "proposed": proposed or {}})
+    return replace(utterance, reasons=utterance.reasons | {reason}, proposed=proposed or {})
 
 
 @dataclass(frozen=True)

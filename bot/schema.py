@@ -244,7 +244,8 @@ misunderstandings = Table(
 wechat_accounts = Table(
     "wechat_account",  # what all processes share about the official account: its access token, and whether it may push
     metadata,
-    Column("app_id", String(64), primary_key=True),
+    Column("app_id", String(64), primary_key=True),  # with /jsapi behind it: the row of the ticket of its pages
+    Column("name", String(64)),  # gh_…, which is how messages name the account
     Column("token", LargeBinary),  # encrypted
     Column("token_expires_at", String(32)),
     Column("lease_until", String(32)),  # until then somebody is fetching a token
@@ -297,4 +298,5 @@ wechat_notifications = Table(
     Column("notice_id", Integer),
     Column("result", String(60)),
     Column("at", String(32), nullable=False),
+    Index("ix_wechat_notification_foreign", "notice_id", "at"),
 )

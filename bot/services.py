@@ -15,6 +15,7 @@ from sqlalchemy.engine import Engine
 from bot.catalogue import Catalogue, load_catalogue
 from bot.db import open_engine
 from bot.gazetteer import Gazetteer, load_gazetteer
+from bot.handover import Handovers
 from bot.petition import Lanes
 from bot.settings import PROJECT_ROOT, Settings, settings_from_environment
 from bot.tickets import Tickets
@@ -31,6 +32,7 @@ class Services:
     catalogue: Catalogue
     gazetteer: Gazetteer
     tickets: Tickets
+    handovers: Handovers
     now: Callable[[], datetime]
 
 
@@ -48,7 +50,7 @@ def services_of(settings: Settings, now: Callable[[], datetime], catalogue: Cata
     engine, vault = open_engine(settings), Vault(settings.secret_key)
     lanes = Lanes(settings.lane_file, settings.lane_suggest)
     tickets = Tickets(engine, vault, catalogue, now, lanes, frozenset(gazetteer.home_districts()))
-    return Services(settings, engine, vault, catalogue, gazetteer, tickets, now)
+    return Services(settings, engine, vault, catalogue, gazetteer, tickets, Handovers(engine, vault, now), now)
 
 
 _installed: Services | None = None

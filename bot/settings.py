@@ -44,6 +44,8 @@ class Settings:
     wechat_aes_key: str = ""
     wechat_aes_key_previous: str = ""
     wechat_api_base: str = "https://api.weixin.qq.com"
+    wechat_open_base: str = "https://open.weixin.qq.com"
+    wechat_jssdk_url: str = "https://res.wx.qq.com/open/js/jweixin-1.6.0.js"
     wechat_template: str = ""
     wechat_subscription: str = ""
     asr_url: str = ""
@@ -52,6 +54,8 @@ class Settings:
     models_dir: Path = PROJECT_ROOT / "models"
     api_token: str = ""
     rate_limit: int = 30
+    # So many minutes a resident waits for the person who has taken their conversation; then the bot goes on.
+    handover_minutes: int = 5
     # Lanes of the calibrated category confidence: from `lane_file` filed as read, from `lane_suggest` the resident is shown
     # the likely other classes, below it a person checks. The curve behind them: `make bench-nlu`.
     lane_file: float = 0.6
@@ -64,6 +68,11 @@ class Settings:
     @property
     def base_url(self) -> str:
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def pages_in_wechat(self) -> bool:
+        """Whether pages opened inside WeChat can know who looks at them and use the phone; both hang on their public address."""
+        return bool(self.wechat_app_id and self.wechat_app_secret and self.public_url)
 
     @property
     def sandbox(self) -> bool:
@@ -108,7 +117,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
 
 
 def _convert(name: str, text: str) -> object:
-    if name in ("port", "rate_limit"):
+    if name in ("port", "rate_limit", "handover_minutes"):
         try:
             return int(text)
         except ValueError:
@@ -130,12 +139,14 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"{PREFIX}PORT must lie between 0 and 65535")
     if settings.rate_limit < 0:
         raise SettingsError(f"{PREFIX}RATE_LIMIT must be 0 (off) or more")
+    if settings.handover_minutes < 1:
+        raise SettingsError(f"{PREFIX}HANDOVER_MINUTES must be 1 or more")
     if not 0 <= settings.lane_suggest <= settings.lane_file <= 1:
         raise SettingsError(f"{PREFIX}LANE_SUGGEST and {PREFIX}LANE_FILE must lie between 0 and 1, the first not above the second")
     for name in ("wechat_aes_key", "wechat_aes_key_previous"):
         if getattr(settings, name) and len(getattr(settings, name)) != 43:
             raise SettingsError(f"{PREFIX}{name.upper()} must have 43 characters, as shown in the account's console")
-    for name in ("dispatch_url", "rasa_url", "public_url", "wechat_api_base", "asr_url"):
+    for name in ("dispatch_url", "rasa_url", "public_url", "wechat_api_base", "wechat_open_base", "wechat_jssdk_url", "asr_url"):
         value = getattr(settings, name)
         if value and not value.startswith(("http://", "https://")):
             raise SettingsError(f"{PREFIX}{name.upper()} must start with http:// or https://")

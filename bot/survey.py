@@ -165,9 +165,7 @@ class _Rating:
         return None if score is None else int(score)
 
     def _say(self, words: str, score: int, state: Mapping[str, Any] | None = None) -> TurnResult:
-        ticket = self.services.tickets.get_ticket(self.number)
-        lead = ticket.status_department or ticket.lead_department
-        text = words.format(title=ticket.title, label=RATINGS[score], lead=lead)
+        text = _fill(words, self.services.tickets.get_ticket(self.number), label=RATINGS[score])
         return Said(text, self.state if state is None else state).run()
 
 
@@ -180,8 +178,11 @@ class _Reason:
 
     def run(self) -> TurnResult:
         ticket = self.services.tickets.give_feedback(self.number, self.text)
-        lead = ticket.status_department or ticket.lead_department
-        return Said(NOTED.format(title=ticket.title, number=ticket.number, lead=lead), self.state).run()
+        return Said(_fill(NOTED, ticket), self.state).run()
+
+
+def _fill(words: str, ticket: Ticket, **more: str) -> str:
+    return words.format(title=ticket.title, number=ticket.number, lead=ticket.status_department or ticket.lead_department, **more)
 
 
 def _is_reason(text: str, parse: Mapping[str, Any], ticket: Ticket) -> bool:

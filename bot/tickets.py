@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from bot.db import iso, parse_iso, reading, transaction
 from bot.notices import take_notices
 from bot.petition import Petition, petition_from_dict, title_of
-from bot.schema import attachments, diversions, handovers, ticket_days, ticket_events, tickets
+from bot.schema import attachments, diversions, misunderstandings, ticket_days, ticket_events, tickets
 from bot.similar import find_cluster
 from bot.ticket import CHINA, Ticket, TimelineEntry, created_payload, departments_of
 from bot.ticket_changes import TicketChanges
@@ -176,20 +176,15 @@ class Tickets(TicketChanges):
         with transaction(self.engine) as connection:
             return take_notices(connection, self.vault, conversation_id, iso(self.now()))
 
-    def open_handover(self, conversation_id: str, reason: str) -> int:
-        """Queue the conversation for a person, once; returns how many wait before it."""
-        with transaction(self.engine) as connection:
-            waiting = connection.execute(select(handovers).where(handovers.c.closed_at.is_(None)).order_by(handovers.c.id)).fetchall()
-            for place, row in enumerate(waiting):
-                if row.conversation_id == conversation_id:
-                    return place
-            connection.execute(
-                handovers.insert().values(conversation_id=conversation_id, reason=reason, opened_at=iso(self.now()))
-            )
-            return len(waiting)
-
     def log_diversion(self, conversation_id: str, reason_code: str) -> None:
         with transaction(self.engine) as connection:
             connection.execute(
                 diversions.insert().values(conversation_id=conversation_id, reason_code=reason_code, at=iso(self.now()))
             )
+
+    def log_misunderstanding(self, conversation_id: str, message_id: str) -> None:
+        """A message that was not understood; supervisors will see it (bot/reviews.py)."""
+        with transaction(self.engine) as connection:
+            row = {"conversation_id": conversation_id, "message_id": message_id, "at": iso(self.now())}
+            connection.execute(misunderstandings.insert().values(**row))
+

@@ -22,7 +22,7 @@ from wechatpy.replies import TextReply
 from bot.conversation import MAX_TEXT, InboundMessage
 from bot.services import utc_now
 from bot.settings import PREFIX, Settings, SettingsError
-from bot.wechat_api import WeChatError
+from bot.wechat_http import WeChatError
 from bot.wechat_text import clean
 
 SUCCESS = "success"  # stops the platform's retries; never encrypted, else the resident sees "服务出现故障"

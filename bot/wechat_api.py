@@ -1,12 +1,9 @@
-"""The platform's HTTP API: customer-service messages, notifications, typing, media, menu, codes. One client per process, thread-safe.
+"""The platform's HTTP API: customer-service messages, notifications, typing, media, menu, codes, web logins. One client per process.
 
 wechatpy's client is not used: it retries without bound and loses the token race (docs/wechat.md). Errors never carry a URL.
 """
 from __future__ import annotations
 
-import json
-import logging
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +11,14 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
 from sqlalchemy import select
-from urllib3.exceptions import NewConnectionError
 
 from bot.db import StorageError, iso, reading, transaction
 from bot.schema import wechat_accounts
 from bot.services import Services
+from bot.wechat_http import BUSY, PlatformHttp, WeChatError, code_of
 from bot.wechat_text import MAX_TEXT_BYTES, clean, split_text
-from bot.wechat_token import AccessTokens, TokenRefused
+from bot.wechat_token import SharedTokens, TokenRefused
 
 NOT_NOW = (45015, 45047)  # outside 48 hours; all messages for this interaction used up
 # No such follower, not following, wants nothing, silent for too long: until the next contact.
@@ -31,46 +27,9 @@ _NO_CHOICES = (40200, 45098)  # this kind of account has none, or not of this si
 _NOT_PERMITTED = 48001  # an account without verification has no customer-service messages
 _TOKEN_REFUSED = (40001, 40014, 42001)
 _NO_MENU = 46003
-_BUSY = -1
 _BUSY_PAUSES = (0.2, 0.8)
 _ASK_AGAIN = timedelta(hours=1)  # after "not permitted", which the owner of the account can change
 _REREAD_SECONDS = 30.0
-
-
-class WeChatError(Exception):
-    """A request that is not acceptable, or a call that failed. Never carries secrets, tokens, openids or text.
-
-    `code` is the platform's errcode when it answered with one; `unsure` means that the call may have taken effect all the same.
-    """
-
-    def __init__(self, reason: str, *, code: int | None = None, unsure: bool = False) -> None:
-        super().__init__(reason)
-        self.code, self.unsure = code, unsure
-
-
-# For who runs a command. https://developers.weixin.qq.com/doc/offiaccount/Getting_Started/Global_Return_Code.html
-_MEANINGS = (
-    ((40013, 40125), "app id or app secret is wrong"),
-    ((40164,), "the address of this machine is not in the account's IP white list (IP 白名单)"),
-    ((48001,), "the account has no permission for this; it has to be a verified service account (认证服务号)"),
-    ((45009,), "the day's calls are used up; try again tomorrow"),
-    ((40015, 40017, 40024), "a button is of a type that this account may not use"),
-    ((40016,), "there must be one to three main buttons"),
-    ((40018,), "the name of a main button is too long (16 bytes, five Chinese characters) or empty"),
-    ((40025,), "the name of a sub-button is too long (60 bytes, twenty Chinese characters) or empty"),
-    ((40019, 40026), "the key of a button is too long (128 bytes) or empty"),
-    ((40020, 40027), "the address of a button is too long (1024 bytes) or empty"),
-    ((40022,), "sub-buttons cannot have buttons of their own"),
-    ((40023,), "a main button has more than five sub-buttons"),
-    ((40054, 40055), "the address of a button is not one that the account may open"),
-    ((-1,), "the platform is busy; try again in a minute"),
-)
-
-
-def explain(error: WeChatError) -> str:
-    """The error, with what its code means to the owner of the account."""
-    meaning = next((text for codes, text in _MEANINGS if error.code in codes), "")
-    return f"WeChat: {error}" + (f" ({meaning})" if meaning else "")
 
 
 @dataclass(frozen=True)
@@ -82,19 +41,20 @@ class SendResult:
     code: int = 0
 
 
-class WeChatClient:
-    """Calls with the account's access token; a refused token is exchanged once and the call made once more, never oftener."""
+class SnapshotUser(WeChatError):
+    """Somebody who looks at a snapshot of the page; their openid is made up."""
 
-    TIMEOUT_SECONDS = 5
+
+class WeChatClient:
+    """Thread-safe. A refused access token is exchanged once and the call made once more, never oftener."""
 
     def __init__(self, services: Services) -> None:
         self._services, self._settings, self._now = services, services.settings, services.now
-        self._session = requests.Session()
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=16))
-        self._tokens = AccessTokens(services, self._fetch_token)
+        self._http = PlatformHttp(services.settings.wechat_api_base)
+        app_id = services.settings.wechat_app_id
+        self._tokens = SharedTokens(services, app_id, self._fetch_token)
+        self._tickets = SharedTokens(services, f"{app_id}/jsapi", self._fetch_ticket)
         self._push_known_at, self._push_refused = -_REREAD_SECONDS, False
-        logging.getLogger("urllib3.connectionpool").addFilter(_redact_token)  # its debug lines carry whole URLs
 
     # -- customer-service messages --------------------------------------------------------------------------------
 
@@ -151,7 +111,7 @@ class WeChatClient:
     def send_notification(self, path: str, payload: Mapping[str, Any]) -> tuple[int, str]:
         """A template message or subscription notification: errcode and the message's id. Raises WeChatError."""
         answer = self._exchange(path, payload)
-        return self._code(answer), str(answer.get("msgid") or "")[:40]
+        return code_of(answer), str(answer.get("msgid") or "")[:40]
 
     def show_typing(self, openid: str) -> None:
         """The sign that somebody is writing, for fifteen seconds or until the next message. Raises WeChatError."""
@@ -166,7 +126,7 @@ class WeChatClient:
         """0, or the code that says that the platform takes no more messages for this person now, or one of `passing`."""
         code = self._call("/cgi-bin/message/custom/send", payload)
         for pause in _BUSY_PAUSES:
-            if code != _BUSY:
+            if code != BUSY:
                 break
             time.sleep(pause)
             code = self._call("/cgi-bin/message/custom/send", payload)
@@ -176,16 +136,16 @@ class WeChatClient:
 
     def _call(self, path: str, payload: Mapping[str, Any]) -> int:
         """The errcode of a customer-service call."""
-        code = self._code(self._exchange(path, payload))
+        code = code_of(self._exchange(path, payload))
         if code == _NOT_PERMITTED:
             self._note_push_refused()
         return code
 
-    def _exchange(self, path: str, payload: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    def _exchange(self, path: str, payload: Mapping[str, Any] | None, **params: str) -> Mapping[str, Any]:
         token = self._token()
-        answer = self._ask(path, payload, token)
-        if self._code(answer) in _TOKEN_REFUSED:
-            answer = self._ask(path, payload, self._token(refused=token))
+        answer = self._http.ask(path, payload, access_token=token, **params)
+        if code_of(answer) in _TOKEN_REFUSED:
+            answer = self._http.ask(path, payload, access_token=self._token(refused=token), **params)
         return answer
 
     # -- menu and codes -------------------------------------------------------------------------------------------
@@ -210,11 +170,11 @@ class WeChatClient:
         """A call that says nothing to anybody: repeating it does no harm, and its refusal tells nothing about messages."""
         answer = self._exchange(path, payload)
         for pause in _BUSY_PAUSES:
-            if self._code(answer) != _BUSY:
+            if code_of(answer) != BUSY:
                 break
             time.sleep(pause)
             answer = self._exchange(path, payload)
-        code = self._code(answer)
+        code = code_of(answer)
         if code not in (0, fine):
             raise WeChatError(f"{path.removeprefix('/cgi-bin/')} refused with {code}", code=code)
         return answer if code == 0 else {}
@@ -225,52 +185,70 @@ class WeChatClient:
         """A resident's picture, video or voice. Raises WeChatError, with code 45001 when it is larger than `limit` bytes."""
         token = self._token()
         content = self._get_media(media_id, token, limit)
-        if isinstance(content, dict) and self._code(content) in _TOKEN_REFUSED:
+        if isinstance(content, dict) and code_of(content) in _TOKEN_REFUSED:
             content = self._get_media(media_id, self._token(refused=token), limit)
         if isinstance(content, dict) and isinstance(content.get("video_url"), str):
             content = self._get_media_url(content["video_url"], limit)
         if isinstance(content, bytes):
             return content
-        code = self._code(content)
+        code = code_of(content)
         raise WeChatError(f"media/get refused with {code}", code=code)
 
     def _get_media(self, media_id: str, token: str, limit: int) -> bytes | dict[str, Any]:
-        url = self._settings.wechat_api_base.rstrip("/") + "/cgi-bin/media/get"
-        return self._download(url, {"access_token": token, "media_id": media_id}, limit)
+        return self._http.download("/cgi-bin/media/get", limit=limit, access_token=token, media_id=media_id)
 
     def _get_media_url(self, url: str, limit: int) -> bytes | dict[str, Any]:
         """Where a video is. The address comes from the platform; it must stay with the platform."""
         host, own = urlsplit(url).hostname or "", urlsplit(self._settings.wechat_api_base).hostname
         if urlsplit(url).scheme not in ("http", "https") or not (host == own or host.endswith((".qq.com", ".qpic.cn"))):
             raise WeChatError("media/get pointed to a foreign host", code=40007)
-        return self._download(url, {}, limit)
+        return self._http.download_from(url, limit=limit)
 
-    def _download(self, url: str, params: Mapping[str, str], limit: int) -> bytes | dict[str, Any]:
+    # -- web pages ------------------------------------------------------------------------------------------------
+
+    def fetch_openid(self, code: str) -> str:
+        """Whose web login this is. A code is good once. Raises WeChatError, SnapshotUser."""
+        settings = self._settings
+        answer = self._http.ask(
+            "/sns/oauth2/access_token",
+            appid=settings.wechat_app_id,
+            secret=settings.wechat_app_secret,
+            code=code,
+            grant_type="authorization_code",
+        )
+        if code_of(answer):
+            raise WeChatError(f"sns/oauth2/access_token refused with {code_of(answer)}", code=code_of(answer))
+        if str(answer.get("is_snapshotuser") or 0) != "0":
+            raise SnapshotUser("the page is shown as a snapshot")
+        openid = answer.get("openid")  # the answer's own token is for calls that we do not make
+        if not isinstance(openid, str) or not openid:
+            raise WeChatError("sns/oauth2/access_token answered without an openid")
+        return openid
+
+    def jsapi_ticket(self) -> str:
+        """With it our pages sign for the JS-SDK; kept like the access token. Raises WeChatError."""
+        self._token()  # before the lease, which covers one call and not two
+        return self._held(self._tickets)
+
+    def _fetch_ticket(self, _force: bool) -> tuple[str, int]:
+        """A ticket and its lifetime in seconds. Raises TokenRefused."""
         failure = None
         try:
-            with self._session.get(url, params=params, timeout=self.TIMEOUT_SECONDS, stream=True, allow_redirects=False) as answer:
-                status, kind, body = answer.status_code, answer.headers.get("Content-Type", ""), b""
-                for chunk in answer.iter_content(65536):
-                    body += chunk
-                    if len(body) > limit:
-                        break
-        except requests.RequestException as error:
-            failure = WeChatError(f"media/get failed: {type(error).__name__}")
-        if failure is None and status != 200:
-            failure = WeChatError(f"media/get answered {status}")
-        if failure is None and len(body) > limit:
-            failure = WeChatError("media is too large", code=45001)
+            answer = self._exchange("/cgi-bin/ticket/getticket", None, type="jsapi")
+        except WeChatError as error:
+            failure = TokenRefused(str(error), code=error.code)
         if failure is not None:
             raise failure
-        if "json" in kind or kind.startswith("text/"):
-            return _json_object(body)
-        return body
+        return _lent("ticket/getticket", answer, "ticket")
 
     # -- access token ---------------------------------------------------------------------------------------------
 
     def _token(self, *, refused: str | None = None) -> str:
+        return self._held(self._tokens, refused=refused)
+
+    def _held(self, tokens: SharedTokens, *, refused: str | None = None) -> str:
         try:
-            return self._tokens.get(refused=refused)
+            return tokens.get(refused=refused)
         except TokenRefused as error:  # whatever happened to it, the call was not made
             raise WeChatError(str(error), code=error.code) from None
         except StorageError:
@@ -286,16 +264,12 @@ class WeChatClient:
         }
         failure = None
         try:
-            answer = self._ask("/cgi-bin/stable_token", payload, None)
+            answer = self._http.ask("/cgi-bin/stable_token", payload)
         except WeChatError as error:
             failure = str(error)
         if failure is not None:
             raise TokenRefused(failure)
-        value, lifetime = answer.get("access_token"), answer.get("expires_in")
-        if not isinstance(value, str) or not value or not isinstance(lifetime, int):
-            code = self._code(answer)
-            raise TokenRefused(f"stable_token refused with {code}", code=code)
-        return value, lifetime
+        return _lent("stable_token", answer, "access_token")
 
     # -- permission -----------------------------------------------------------------------------------------------
 
@@ -314,62 +288,10 @@ class WeChatClient:
         with transaction(self._services.engine, durable=False) as connection:  # the row is there: a token was needed
             connection.execute(wechat_accounts.update().where(mine).values(push_refused_at=iso(self._now())))
 
-    # -- HTTP -----------------------------------------------------------------------------------------------------
 
-    def _ask(self, path: str, payload: Mapping[str, Any] | None, token: str | None) -> Mapping[str, Any]:
-        """The platform's JSON to a POST, or to a GET without payload.
-
-        The original exceptions are dropped on purpose: they carry the URL with its token.
-        """
-        failure = None
-        try:
-            answer = self._session.request(
-                "GET" if payload is None else "POST",
-                self._settings.wechat_api_base.rstrip("/") + path,
-                params={"access_token": token} if token else None,
-                # Escaped characters would reach the resident as \uXXXX.
-                data=None if payload is None else json.dumps(payload, ensure_ascii=False).encode(),
-                headers={"Content-Type": "application/json; charset=utf-8"},
-                timeout=self.TIMEOUT_SECONDS,
-                allow_redirects=False,
-            )
-            data = answer.json()
-        except requests.exceptions.JSONDecodeError:
-            failure = WeChatError(f"{path} answered {answer.status_code} without JSON", unsure=answer.status_code == 504)
-        except requests.RequestException as error:
-            failure = WeChatError(f"{path} failed: {type(error).__name__}", unsure=not _never_left(error))
-        if failure is None and not (answer.ok and isinstance(data, dict)):
-            # A gateway's error page: only with 504 may the request have gone through behind it.
-            failure = WeChatError(f"{path} answered {answer.status_code}", unsure=answer.status_code == 504)
-        if failure is not None:
-            raise failure
-        found: Mapping[str, Any] = data
-        return found
-
-    @staticmethod
-    def _code(answer: Mapping[str, Any]) -> int:
-        code = answer.get("errcode", 0)
-        return code if isinstance(code, int) else _BUSY
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(body)
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {"errcode": _BUSY}
-
-
-def _never_left(error: requests.RequestException) -> bool:
-    """Whether the request certainly did not reach the platform."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
-
-
-_SECRET_PARAMETER = re.compile(r"((?:access_token|media_id)=)[^&\s]+")
-
-
-def _redact_token(record: logging.LogRecord) -> bool:
-    if isinstance(record.args, tuple):
-        record.args = tuple(_SECRET_PARAMETER.sub(r"\1***", value) if isinstance(value, str) else value for value in record.args)
-    return True
+def _lent(call: str, answer: Mapping[str, Any], name: str) -> tuple[str, int]:
+    """The value under `name` and its lifetime. Raises TokenRefused."""
+    value, lifetime = answer.get(name), answer.get("expires_in")
+    if not isinstance(value, str) or not value or not isinstance(lifetime, int):
+        raise TokenRefused(f"{call} refused with {code_of(answer)}", code=code_of(answer))
+    return value, lifetime

@@ -34,6 +34,7 @@ _GRANT = {
     "": text(_UPSERT + "messages_left = wechat_contact.messages_left"),
 }
 _MINE = wechat_contacts.c.conversation_id == bindparam("conversation")
+_COME_BACK = update(wechat_contacts).where(_MINE, wechat_contacts.c.unlinked_at.is_not(None)).values(unlinked_at=None)
 _TAKE_TAP = (
     update(wechat_contacts)
     .where(_MINE, wechat_contacts.c.taps_left > 0, wechat_contacts.c.taps_until > bindparam("now"))
@@ -57,8 +58,7 @@ class Contacts:
         """The resident wrote ("message") or tapped ("tap"): we may write again. Finds an unsubscribed one again."""
         with transaction(self._services.engine, durable=False) as connection:
             self._upsert(connection, conversation_id, kind)
-            back = update(wechat_contacts).where(_MINE, wechat_contacts.c.unlinked_at.is_not(None)).values(unlinked_at=None)
-            if connection.execute(back, {"conversation": conversation_id}).rowcount:
+            if connection.execute(_COME_BACK, {"conversation": conversation_id}).rowcount:
                 sealed = self._services.vault.seal({"sender": message.sender, "account": message.account})
                 connection.execute(update(conversations).where(conversations.c.id == conversation_id).values(sender=sealed))
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 from sqlalchemy.engine import Connection, Row
 
 from bot.conversation import InboundMessage, Receipt, Reply, reply_from_dict
@@ -22,8 +22,9 @@ from bot.schema import conversations as conversation_table
 from bot.schema import inbound_messages, notices, wechat_contacts
 from bot.services import Services
 from bot.survey import menu_items
-from bot.wechat_api import UNREACHABLE, SendResult, WeChatClient, WeChatError
+from bot.wechat_api import UNREACHABLE, SendResult, WeChatClient
 from bot.wechat_contacts import Contacts
+from bot.wechat_http import WeChatError
 from bot.wechat_text import MAX_TEXT_BYTES, cut_text, full_text, joined_text, passive_text
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ SEE_TICKET = "办理情况：{link}"
 _PAUSE_SECONDS = 30.0  # between rounds of notices while the platform cannot be reached
 
 _M = inbound_messages.c
+_LAST_REPLY = (
+    select(_M.reply).where(_M.conversation_id == bindparam("conversation"), _M.reply.is_not(None)).order_by(_M.id.desc()).limit(1)
+)
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,8 @@ class Delivery:
 
     def _send(self, conversation_id: str, openid: str, text: str, notice: Row | None = None) -> str:
         """What certainly was not sent. A call that may have taken effect counts as sent: nothing is said twice."""
+        if not text:  # a person has the conversation, the bot says nothing
+            return ""
         try:
             result = self._try(openid, text, notice, lambda: self.contacts.take(conversation_id))
         except WeChatError as error:
@@ -318,10 +324,5 @@ class Delivery:
 def find_last_reply(services: Services, conversation_id: str) -> Reply | None:
     """What the resident was told last, and so what a number refers to. Raises StorageError."""
     with reading(services.engine) as connection:
-        row = connection.execute(
-            select(_M.reply)
-            .where(_M.conversation_id == conversation_id, _M.reply.is_not(None))
-            .order_by(_M.id.desc())
-            .limit(1)
-        ).first()
+        row = connection.execute(_LAST_REPLY, {"conversation": conversation_id}).first()
     return reply_from_dict(services.vault.open(row.reply)) if row else None

@@ -16,13 +16,14 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
-from bot.conversation import MAX_TEXT, InboundMessage
+from bot.conversation import MAX_TEXT, InboundMessage, message_from_dict
 from bot.db import iso, parse_iso, reading, transaction
 from bot.pictures import MAX_PICTURE_BYTES, BadPicture, clean_picture, write_file
 from bot.schema import attachments, notices, wechat_media
 from bot.services import Services
 from bot.wechat import Media
-from bot.wechat_api import WeChatClient, WeChatError
+from bot.wechat_api import WeChatClient
+from bot.wechat_http import WeChatError
 from bot.wechat_text import clean
 
 logger = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ class MediaKeeper:
     def due_voices(self) -> list[tuple[str, InboundMessage]]:
         """Voice messages that a crash left unheard, claimed for this process."""
         return [
-            (row.id, InboundMessage(**self._services.vault.open(row.body)["message"])) for row in self._due("voice") if self._claim(row)
+            (row.id, message_from_dict(self._services.vault.open(row.body)["message"])) for row in self._due("voice") if self._claim(row)
         ]
 
     def listen(self, note_id: str) -> str:

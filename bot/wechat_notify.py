@@ -1,7 +1,7 @@
 """News of a ticket for followers whom customer-service messages do not reach: subscription notification, template message.
 
 Each notice is tried once, by the ways that are configured; what no way takes stays for the next contact, and so does what the
-platform later reports as not delivered.
+platform later reports as not delivered. What is refused to the account as a whole is no try: that way rests a while.
 """
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, or_, select, text, update
+from sqlalchemy import and_, delete, or_, select, text, true, update
 from sqlalchemy.engine import Connection, Row
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql import ColumnElement, Select
 
 from bot.db import iso, parse_iso, reading, transaction
 from bot.petition import matter_of
@@ -23,13 +23,18 @@ from bot.schema import conversations, notices, wechat_contacts, wechat_notificat
 from bot.services import Services
 from bot.settings import PREFIX, SettingsError
 from bot.ticket import CHINA, STATES, Ticket
-from bot.wechat_api import WeChatClient, WeChatError
+from bot.wechat_api import WeChatClient
+from bot.wechat_http import WeChatError
 
 logger = logging.getLogger(__name__)
 
 TEMPLATE_PATH, SUBSCRIPTION_PATH = "/cgi-bin/message/template/send", "/cgi-bin/message/subscribe/bizsend"
 REFUSED_BY_RESIDENT = 43101
 _BUSY = -1
+# No such template; calls of the day or the minute used up; no permission; blocked: nothing to do with who was written to.
+_ACCOUNT_WIDE = (40037, 45009, 45011, 48001, 48004)
+_REST_SECONDS = 1800.0
+_FOREIGN_FOR = timedelta(hours=1)  # far longer than storing the answer to a call of ours may take
 _NEWS_FOR = timedelta(days=2)  # older news is no news: said at the next contact
 _PAUSE_SECONDS = 30.0
 DELIVERED = "success"
@@ -97,13 +102,14 @@ class Notifier:
     def __init__(self, services: Services, client: WeChatClient) -> None:
         self._services, self._client = services, client
         settings = services.settings
+        self._resting: dict[str, float] = {}  # path → until when, on the monotonic clock
         self._subscription = parse_template("WECHAT_SUBSCRIPTION", settings.wechat_subscription, SUBSCRIPTION_PATH)
         self._template = parse_template("WECHAT_TEMPLATE", settings.wechat_template, TEMPLATE_PATH)
         self._paused_until = 0.0
 
     def notify(self) -> None:
         """Try every fresh piece of news that customer-service messages cannot carry now. Raises StorageError."""
-        if not (self._subscription or self._template) or not self._services.settings.wechat_app_secret:
+        if not self._services.settings.wechat_app_secret:
             return
         for row in self._due():
             if time.monotonic() < self._paused_until:
@@ -112,10 +118,11 @@ class Notifier:
             ticket = self._services.tickets.get_ticket(row.ticket_number)
             # All that may fail before anything is sent comes before the claim: what is claimed and not sent would be lost.
             calls = [(template, self._payload(template, ticket, row, openid)) for template in self._ways(row.conversation_id)]
-            if openid and self._claim(row.id):
+            if openid and calls and self._claim(row.id):
                 self._notify(row, calls)
 
     def _notify(self, row: Row, calls: Sequence[tuple[Template, Mapping[str, Any]]]) -> None:
+        tried = False
         try:
             for template, payload in calls:
                 code, message_id = self._client.send_notification(template.path, payload)
@@ -124,7 +131,8 @@ class Notifier:
                 self._note_refused(row.conversation_id, template, code)
                 if code == _BUSY:
                     raise WeChatError("the platform is busy")
-            self._put_back(row.id, tried=True)
+                tried = code not in _ACCOUNT_WIDE  # by the last way there is
+            self._put_back(row.id, tried=tried)
         except WeChatError as error:
             logger.warning("no notification: %s", error, extra={"conversation": row.conversation_id})
             self._paused_until = time.monotonic() + _PAUSE_SECONDS
@@ -132,10 +140,13 @@ class Notifier:
                 self._put_back(row.id, tried=False)
 
     def _ways(self, conversation_id: str) -> Iterator[Template]:
-        if self._subscription and self._wants(conversation_id, self._subscription.id):
-            yield self._subscription
-        if self._template:
-            yield self._template
+        for template in self._open_ways():
+            if template is not self._subscription or self._wants(conversation_id, template.id):
+                yield template
+
+    def _open_ways(self) -> list[Template]:
+        now = time.monotonic()
+        return [way for way in (self._subscription, self._template) if way and self._resting.get(way.path, 0.0) < now]
 
     def _payload(self, template: Template, ticket: Ticket, row: Row, openid: str) -> dict[str, Any]:
         values = self._values(ticket, row)
@@ -160,18 +171,26 @@ class Notifier:
     # -- rows -----------------------------------------------------------------------------------------------------
 
     def _due(self) -> list[Row]:
-        since = iso(self._services.now() - _NEWS_FOR)
+        since, ways = iso(self._services.now() - _NEWS_FOR), self._open_ways()
+        if not ways:
+            return []
+        # Those whom no open way can reach would take the places of the others.
+        reachable = true() if self._template in ways else notices.c.conversation_id.in_(self._subscribers(ways[0].id))
         with reading(self._services.engine) as connection:
             return list(
                 connection.execute(
                     select(notices, conversations.c.sender)
                     .join(conversations, conversations.c.id == notices.c.conversation_id)
                     .where(conversations.c.channel == "wechat", notices.c.delivered_at.is_(None), notices.c.notified_at.is_(None))
-                    .where(notices.c.status.is_not(None), notices.c.created_at > since, self._out_of_reach())
+                    .where(notices.c.status.is_not(None), notices.c.created_at > since, self._out_of_reach(), reachable)
                     .order_by(notices.c.id)
                     .limit(200)
                 )
             )
+
+    def _subscribers(self, template_id: str) -> Select[Any]:
+        chosen = wechat_subscriptions.c
+        return select(chosen.conversation_id).where(chosen.template_id == template_id, chosen.state == "accept")
 
     def _out_of_reach(self) -> ColumnElement[bool]:
         contact, now, person = wechat_contacts.c, iso(self._services.now()), notices.c.conversation_id
@@ -206,6 +225,8 @@ class Notifier:
 
     def _note_refused(self, conversation_id: str, template: Template, code: int) -> None:
         logger.warning("%s refused with %d", template.path.removeprefix("/cgi-bin/message/"), code, extra={"conversation": conversation_id})
+        if code in _ACCOUNT_WIDE:
+            self._resting[template.path] = time.monotonic() + _REST_SECONDS
         if code == REFUSED_BY_RESIDENT and template is self._subscription:  # until they subscribe again
             mine = wechat_subscriptions.c.conversation_id == conversation_id, wechat_subscriptions.c.template_id == template.id
             with transaction(self._services.engine, durable=False) as connection:
@@ -222,6 +243,9 @@ def note_result(services: Services, conversation_id: str, message_id: str, statu
     if not message_id:
         return
     with transaction(services.engine, durable=False) as connection:
+        # Another program may send with the same account: its reports come here too, and mean nothing to us.
+        foreign = wechat_notifications.c.notice_id.is_(None), wechat_notifications.c.at < iso(services.now() - _FOREIGN_FOR)
+        connection.execute(delete(wechat_notifications).where(*foreign))
         told = {"message_id": message_id, "conversation_id": conversation_id, "notice_id": None, "result": status}
         connection.execute(_NOTE_RESULT, {**told, "at": iso(services.now())})
         _reopen_undelivered(connection, message_id)

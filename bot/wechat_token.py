@@ -1,4 +1,5 @@
-"""The account's access token: one for any number of threads and processes, kept encrypted in the database.
+"""What the platform lends the account for two hours, its access token or the ticket of its pages: one for any number of threads
+and processes, kept encrypted in the database.
 
 Whoever finds it missing or refused takes a short lease on the row and fetches the next one; the others wait for that one.
 """
@@ -50,11 +51,11 @@ class _Held:
     expires_at: str
 
 
-class AccessTokens:
-    """`fetch(force)` asks the platform for a token and its lifetime in seconds, or raises TokenRefused."""
+class SharedTokens:
+    """`fetch(force)` asks the platform for a token and its lifetime in seconds, or raises TokenRefused; `row_id` is where it stands."""
 
-    def __init__(self, services: Services, fetch: Callable[[bool], tuple[str, int]]) -> None:
-        self._services, self._fetch, self._app_id = services, fetch, services.settings.wechat_app_id
+    def __init__(self, services: Services, row_id: str, fetch: Callable[[bool], tuple[str, int]]) -> None:
+        self._services, self._row_id, self._fetch = services, row_id, fetch
         self._lock = threading.Lock()
         self._held: _Held | None = None
         self._failed_at, self._failure = -_FAILED_SECONDS, TokenRefused("no token yet")
@@ -118,12 +119,12 @@ class AccessTokens:
 
     def _row(self) -> Row:
         with reading(self._services.engine) as connection:
-            row = connection.execute(_ROW, {"app": self._app_id}).first()
+            row = connection.execute(_ROW, {"app": self._row_id}).first()
         if row is not None:
             return row
         with transaction(self._services.engine, durable=False) as connection:
-            connection.execute(_OPEN_ROW, {"app": self._app_id})
-            return connection.execute(_ROW, {"app": self._app_id}).one()
+            connection.execute(_OPEN_ROW, {"app": self._row_id})
+            return connection.execute(_ROW, {"app": self._row_id}).one()
 
     def _token_of(self, row: Row) -> _Held | None:
         try:
@@ -134,9 +135,9 @@ class AccessTokens:
     def _take_lease(self) -> bool:
         now = self._services.now()
         with transaction(self._services.engine, durable=False) as connection:
-            taken = connection.execute(_TAKE_LEASE, {"app": self._app_id, "now": iso(now), "until": iso(now + _LEASE)})
+            taken = connection.execute(_TAKE_LEASE, {"app": self._row_id, "now": iso(now), "until": iso(now + _LEASE)})
         return bool(taken.rowcount == 1)
 
     def _write(self, **values: object) -> None:
         with transaction(self._services.engine, durable=False) as connection:
-            connection.execute(update(wechat_accounts).where(wechat_accounts.c.app_id == self._app_id).values(**values))
+            connection.execute(update(wechat_accounts).where(wechat_accounts.c.app_id == self._row_id).values(**values))

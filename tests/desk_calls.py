@@ -19,21 +19,6 @@ from bot.call_desk import build_desk
 from bot.services import Services
 from bot.web import calls, desk, openapi, turns
 
-# Own calls, as a recogniser writes them down.
-ROAD = (
-    ("agent", "您好淮安12345请讲"),
-    ("citizen", "喂 你好 我要反映个事情 我们小区北门进来那条路塌了一大块 有一米多宽"),
-    ("agent", "您是哪个小区"),
-    ("citizen", "清江浦区水门桥小区 塌了三天了 昨天晚上有个骑电动车的老人差点栽进去"),
-    ("agent", "您贵姓 留个电话"),
-    ("citizen", "姓万 万万的万 电话幺三八 零零零零 零零幺二"),
-    ("agent", "好的 给您登记了"),
-)
-SECOND = (
-    ("agent", "还有别的吗"),
-    ("citizen", "还有一个事 就是我们楼下那个烧烤店 天天弄到半夜两三点 油烟直往家里跑 窗户都不敢开 麻烦你们也管管"),
-)
-
 
 def call_app(services: Services, assistant: Assistant) -> Flask:
     """The desk's pages and the machine API of calls, with the people of staff_pages."""
@@ -101,12 +86,12 @@ def file_call(client: StaffClient, call_id: str) -> list[str]:
 
 @dataclass
 class ModelSwitch:
-    """A Rasa server on loopback in front of the trained model: up, down (refuses) or slow."""
+    """A Rasa server on loopback in front of the trained model: up, down (refuses), or taking its time until it is `free`."""
 
     port: int = 0
     up: bool = True
-    delay: float = 0.0
-    asked: int = field(default=0)
+    asked: int = 0
+    free: threading.Event = field(default_factory=threading.Event)
 
     def client(self, services: Services) -> RemoteAssistant:
         return RemoteAssistant(replace(services.settings, rasa_url=f"http://127.0.0.1:{self.port}"))
@@ -115,6 +100,7 @@ class ModelSwitch:
 @contextmanager
 def switched_model(assistant: Assistant) -> Iterator[ModelSwitch]:
     switch = ModelSwitch()
+    switch.free.set()
     reading = threading.Lock()  # the embedded model is for one thread at a time
 
     class Handler(BaseHTTPRequestHandler):
@@ -124,7 +110,7 @@ def switched_model(assistant: Assistant) -> Iterator[ModelSwitch]:
             if not switch.up:
                 self.send_error(503)
                 return
-            time.sleep(switch.delay)
+            switch.free.wait()
             with reading:
                 parsed = assistant.parse(body["text"])
             self.answer(json.dumps(parsed, default=float).encode())
@@ -148,6 +134,7 @@ def switched_model(assistant: Assistant) -> Iterator[ModelSwitch]:
     try:
         yield switch
     finally:
+        switch.free.set()
         server.shutdown()
         server.server_close()
         thread.join()

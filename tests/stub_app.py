@@ -32,7 +32,10 @@ from bot.schema import metadata
 from bot.services import DATA_DIR, Services, services_of, utc_now
 from bot.settings import load_settings
 from bot.ticket import summary_of
-from bot.web import STATIC, TEMPLATES, chat, errors, tracking, web_config
+from bot.web import STATIC, TEMPLATES, chat, errors, my, tracking, web_config, wechat_login
+from bot.wechat_api import WeChatClient
+from bot.wechat_media import MediaKeeper
+from bot.wechat_pages import WeChatPages
 
 CARD = "请核对：\n〔类别〕城乡建设 · 道路设施\n〔地点〕经开区山阳小区南门内\n〔紧急程度〕紧急\n〔诉求〕路面空鼓塌陷，请尽快围挡、修复"
 SAID = "山阳小区南门里面的路面空鼓塌陷了，晚上看不见很危险，请尽快围挡、修复。我姓王，电话13812345678"
@@ -56,7 +59,7 @@ class EchoTurn:
         return _says(f"您说的是：{text}", "查进度", "转人工")
 
     def _file(self) -> TurnResult:
-        petition = road_petition()
+        petition = road_petition(source=self.turn.metadata["source"])
         key = str(self.turn.metadata["message_id"])
         ticket = self.services.tickets.open_ticket(petition, request_key=key, conversation_id=self.turn.conversation_id)
         link = self.services.tickets.link(ticket.number, self.services.settings.base_url)
@@ -117,10 +120,14 @@ def create_stub_app(services: Services, *, limiter_check: Callable[[str], bool] 
     app = Flask("stub", template_folder=str(TEMPLATES), static_folder=str(STATIC))
     app.config.update(web_config(services))
     csrf = CSRFProtect(app)
-    pages = chat.create_blueprint(services, Conversations(services, EchoAssistant(services)), limiter_check)
+    client = WeChatClient(services)
+    wechat, media = WeChatPages(services, client), MediaKeeper(services, client)
+    conversations = Conversations(services, EchoAssistant(services))
+    pages = chat.create_blueprint(services, conversations, limiter_check=limiter_check, wechat=wechat, media=media)
     csrf.exempt(pages)
-    app.register_blueprint(pages)
-    app.register_blueprint(tracking.create_blueprint(services))
+    signed_in = wechat_login.WebLogin(services, wechat, limiter_check)
+    for blueprint in (pages, wechat_login.create_blueprint(signed_in), my.create_blueprint(services, signed_in), tracking.create_blueprint(services, signed_in)):
+        app.register_blueprint(blueprint)
     errors.register_error_handlers(app)
     return app
 

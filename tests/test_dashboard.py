@@ -11,6 +11,7 @@ from openpyxl import load_workbook
 
 from bot.db import transaction
 from bot.drift import risen_words, stability_index
+from bot.jobs import JobRunner, run_job
 from bot.petition import Petition
 from bot.schema import ticket_events, tickets
 from bot.services import Services
@@ -147,3 +148,21 @@ def test_a_word_rises_when_its_share_does_and_not_by_chance() -> None:
     now = [["路灯", "不亮"]] * 40 + [["停水", "小区"]] * 15
     assert [word.word for word in risen_words(now, before)] == ["小区", "停水"]
     assert risen_words([["路灯"]] * 10, before) == [] and risen_words([], before) == []
+
+
+def test_hot_spots_of_the_period_are_looked_for_and_lead_to_their_tickets(app: Flask, services: Services, clock: Clock) -> None:
+    said = ["望湖花园停水三天了没人管", "我们望湖花园又停水了，做不了饭", "望湖花园停水，老人没水喝", "望湖花园小区连着停水"]
+    numbers = []
+    for number, text in enumerate(said):
+        petition = Petition(id=text, texts=(text,), place={"text": "望湖花园", "poi": "望湖花园", "district": "清江浦区"})
+        numbers.append(services.tickets.open_ticket(petition, request_key=text, conversation_id=f"c{number}").number)
+    secret = Petition(id="s", texts=("望湖花园停水",), confidential=True, place={"text": "望湖花园", "poi": "望湖花园", "district": "清江浦区"})
+    services.tickets.open_ticket(secret, request_key="s", conversation_id="c9")
+    person = log_in(app, "supervisor")
+    assert "还没有查过" in person.get("/studio/dashboard?days=7").text
+    assert person.post("/studio/dashboard/hotspots?days=7").status_code == 302
+    assert person.get("/studio/dashboard/hotspots?days=7").get_json()["ended"] is False
+    assert JobRunner(services)._claim() == 1
+    run_job(services, 1)
+    page = person.get("/studio/dashboard?days=7").text
+    assert "望湖花园" in page and "4 件，4 人" in page and all(number in page for number in numbers)

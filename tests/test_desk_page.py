@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from desk_calls import ROAD, SECOND, ModelSwitch, Telephone, as_turns, call_app, state_of, switched_model
+from desk_calls import ModelSwitch, Telephone, as_turns, call_app, state_of, switched_model
 from flask import Flask
+from own_calls import ROAD, SECOND
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import select
 from staff_pages import log_in, log_in_page

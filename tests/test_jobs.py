@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bot.job_kinds import KINDS, get_kind
 from bot.jobs import CANCELLED, DONE, FAILED, MAX_ATTEMPTS, RUNNING, Job, JobRunner, cancel_job, find_job, submit_job
 from bot.services import Services, build_services
 from bot.settings import child_environment
@@ -67,11 +68,11 @@ def test_running_job_is_cancelled(running: Services) -> None:
 
 
 def test_killed_job_is_taken_up_again(running: Services) -> None:
-    job_id = submit_job(running, PROBE, {"steps": 40}, username="supervisor")
-    wait_for(running, job_id, lambda job: bool(job.log))
+    job_id = submit_job(running, PROBE, {"steps": 100}, username="supervisor")
+    wait_for(running, job_id, lambda job: "第 1 步" in job.log)
     os.kill(process_of(job_id, os.getpid()), signal.SIGKILL)
     job = wait_for(running, job_id, lambda job: job.ended)
-    assert job.state == DONE and job.log.count("第 1 步") == 2
+    assert job.state == DONE and job.log.count("第 1 步\n") == 2
 
 
 def test_work_ends_with_the_process_that_runs_it(services: Services) -> None:
@@ -104,3 +105,8 @@ def test_two_runners_never_take_one_job(services: Services) -> None:
     submit_job(services, PROBE, {}, username="supervisor")
     assert [JobRunner(services)._claim() is not None for _ in range(2)] == [True, False]
     assert find_job(services, 1).state == RUNNING  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_kind_of_job_is_there(kind: str) -> None:
+    assert callable(get_kind(kind))

@@ -28,7 +28,7 @@ from bot.services import DATA_DIR, Services, install_services
 from bot.settings import PROJECT_ROOT
 from bot.sheets import CODE_SIDE, CODE_TOP, LONGEST_NAME, PAGE, QUIET, SheetError, draw_code, fit_lines
 from bot.web.chat import SCANNED
-from bot.wechat_api import WeChatError
+from bot.wechat_http import WeChatError
 from tests.wechat_channel import ACCOUNT, Channel, MakeChannel
 from tests.wechat_platform import Platform
 

@@ -18,7 +18,7 @@ from bot.services import Services
 from bot.staff import Staff
 from bot.staff_schema import audit_log, corrections
 from bot.ticket import StatusEvent
-from bot.web import tickets as ticket_pages
+from bot.web import desk_tickets as ticket_pages
 
 WORDS = "清江浦区淮海东路路灯坏了三天，打电话给我13800000001，我姓李"
 PICTURE = "11111111-2222-3333-4444-555555555555"

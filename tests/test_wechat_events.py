@@ -23,8 +23,8 @@ from bot.pictures import PICTURE_SIDE
 from bot.schema import attachments, inbound_messages, metadata, wechat_contacts, wechat_media, wechat_subscriptions
 from bot.schema import conversations as conversation_table
 from bot.settings import load_settings
-from bot.web.wechat import ASK_TO_TYPE
 from bot.wechat_media import BadVideo, clean_video
+from bot.wechat_turns import ASK_TO_TYPE
 from tests.wechat_channel import ACCOUNT, Channel, MakeChannel, wait_until
 from tests.wechat_platform import RESIDENT, Platform
 
@@ -65,7 +65,7 @@ def test_picture_is_fetched_cleaned_and_kept_once(channel: Channel, platform: Pl
     (turn,) = channel.assistant.turns
     assert platform.downloads == [], "the answer does not wait for the download"
     for _ in range(2):
-        channel.callback.media.fetch_due()
+        channel.turns.media.fetch_due()
     (row,) = channel.table(attachments)
     (path,) = stored(channel)
     assert (turn.kind, turn.metadata["attachment"], path.name) == ("picture", row.id, f"{row.id}.jpg")
@@ -78,7 +78,7 @@ def test_picture_is_fetched_cleaned_and_kept_once(channel: Channel, platform: Pl
 def test_video_is_fetched_from_where_the_platform_says_and_loses_its_metadata(channel: Channel, platform: Platform) -> None:
     platform.media["v1"] = ("video/mp4", video())
     channel.heard(ACCOUNT.message("video", MediaId="v1", ThumbMediaId="t"))
-    channel.callback.media.fetch_due()
+    channel.turns.media.fetch_due()
     (path,) = stored(channel)
     content = path.read_bytes()
     assert path.suffix == ".mp4" and len(content) == len(video()) and b"pictures" * 100 in content
@@ -107,7 +107,7 @@ def test_what_cannot_be_kept_is_told_to_the_resident(
         platform.media["m1"] = media
     channel.heard(ACCOUNT.message(kind, MediaId="m1"))
     for _ in range(2):
-        channel.callback.media.fetch_due()
+        channel.turns.media.fetch_due()
     assert stored(channel) == [] and [row.state for row in channel.table(wechat_media)] == ["failed"]
     channel.delivery.deliver_notices()
     (told,) = platform.texts()
@@ -118,13 +118,13 @@ def test_download_is_tried_again_until_the_platform_has_deleted_it(channel: Chan
     platform.media["m1"] = ("image/jpeg", photo(40))
     channel.heard(ACCOUNT.message("image", MediaId="m1"))
     platform.stop()
-    channel.callback.media.fetch_due()
+    channel.turns.media.fetch_due()
     (row,) = channel.table(wechat_media)
     assert (row.state, row.attempts) == ("waiting", 1) and row.next_attempt_at > iso(channel.services.now())
     with transaction(channel.services.engine) as connection:
         old, now = channel.services.now() - timedelta(days=3, hours=1), channel.services.now()
         connection.execute(update(wechat_media).values(created_at=iso(old), next_attempt_at=iso(now)))
-    channel.callback.media.fetch_due()
+    channel.turns.media.fetch_due()
     assert channel.table(wechat_media)[0].state == "failed"
 
 
@@ -205,14 +205,14 @@ def test_voice_left_unheard_by_a_crash_is_heard_later(
     make_channel: MakeChannel, recogniser: Recogniser, voice: dict[str, Any], platform: Platform
 ) -> None:
     channel = make_channel(asr_url=recogniser.url)
-    incoming = channel.callback.codec.open_request(*ACCOUNT.sign_request(voice))
+    incoming = channel.codec.open_request(*ACCOUNT.sign_request(voice))
     assert incoming.message is not None and incoming.media is not None
-    channel.callback.media.note_voice(channel.conversation_id, incoming.message, incoming.media)  # … and the process dies
+    channel.turns.media.note_voice(channel.conversation_id, incoming.message, incoming.media)  # … and the process dies
     with transaction(channel.services.engine) as connection:
         connection.execute(update(wechat_media).values(next_attempt_at=iso(channel.services.now())))
     restarted = make_channel(asr_url=recogniser.url)
-    restarted.callback.resume()
-    restarted.callback.resume()
+    restarted.turns.resume()
+    restarted.turns.resume()
     assert platform.wait_for_sends(1) == ["收到：楼道灯坏了"] and len(recogniser.heard) == 1
 
 
@@ -293,7 +293,7 @@ def test_answer_to_somebody_who_left_meanwhile_is_not_sent(make_channel: MakeCha
     channel.heard(ACCOUNT.event("unsubscribe"))
     for recovered in channel.conversations.recover(older_than=timedelta(0)):
         channel.delivery.deliver_recovered(*recovered)
-    channel.callback.resume()
+    channel.turns.resume()
     assert platform.wait_for_sends(0) == []
 
 

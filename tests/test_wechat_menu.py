@@ -12,7 +12,7 @@ from bot.embedded import EmbeddedAssistant
 from bot.phrases import menu_keys
 from bot.services import DATA_DIR, install_services
 from bot.settings import PROJECT_ROOT, Settings
-from bot.wechat_api import WeChatError
+from bot.wechat_http import WeChatError
 from bot.wechat_menu import Button, Menu, MenuError, compare_menus, load_menu, menu_payload, read_menu
 from tests.wechat_channel import ACCOUNT, Channel, MakeChannel
 from tests.wechat_platform import Platform, menu_fault

@@ -3,14 +3,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from bot import wechat_notify
+from bot import wechat_http, wechat_notify
+from bot.db import iso, transaction
 from bot.schema import notices, wechat_notifications, wechat_subscriptions
+from bot.services import utc_now
 from bot.settings import SettingsError
-from bot.wechat_api import WeChatClient
 from bot.wechat_notify import fit, parse_template
 from tests.wechat_channel import ACCOUNT, ScriptedAssistant, wait_until
 from tests.wechat_platform import RESIDENT, Platform, _is_valid
@@ -94,7 +97,7 @@ def test_a_message_the_platform_does_not_take_becomes_a_template_message(service
     assert len(service.platform.notifications) == 1 and service.platform.attempts == 1 and service.waiting() == []
 
 
-@pytest.mark.parametrize("errcode", [43101, 43004, 43019, 47003, 40037, 45009, 48001])
+@pytest.mark.parametrize("errcode", [43101, 43004, 43019, 47003])
 def test_a_refused_template_message_waits_for_the_next_contact(service: Service, errcode: int) -> None:
     service.leave()
     service.platform.refuse["template"] = deque([errcode])
@@ -104,6 +107,49 @@ def test_a_refused_template_message_waits_for_the_next_contact(service: Service,
     assert service.platform.notification_attempts == 1 and service.platform.notifications == [], "not tried again"
     heard = service.hear("在吗")
     assert heard.count("已签收") == 1 and heard.endswith("收到：在吗") and service.hear("在吗").strip() == "收到：在吗"
+
+
+@pytest.mark.parametrize("errcode", [45009, 45011, 48001, 40037])
+def test_what_is_refused_to_the_whole_account_uses_up_nobodys_try(service: Service, monkeypatch: pytest.MonkeyPatch, errcode: int) -> None:
+    monkeypatch.setattr(wechat_notify, "_REST_SECONDS", 1.0)
+    service.leave()
+    service.platform.refuse["template"] = deque([errcode])
+    for _ in range(3):
+        service.move(service.file(), "accepted")
+    wait_until(lambda: service.platform.notification_attempts == 1)
+    settle(service)
+    assert service.platform.notification_attempts == 1, "asked once for all three"
+    wait_until(lambda: len(service.platform.notifications) == 3)
+    settle(service)
+    assert service.platform.notification_attempts == 4 and service.waiting() == []
+
+
+def test_a_way_closed_to_the_account_leaves_the_other_one_open(start_service: StartService) -> None:
+    service = start_with(start_service, WECHAT_TEMPLATE=TEMPLATE, WECHAT_SUBSCRIPTION=SUBSCRIPTION)
+    subscribe(service)
+    service.leave()
+    service.platform.refuse["subscription"] = deque([48001])
+    for _ in range(2):
+        service.move(service.file(), "accepted")
+    wait_until(lambda: len(service.platform.notifications) == 2)
+    settle(service)
+    assert [sent["kind"] for sent in service.platform.notifications] == ["template"] * 2
+    assert service.platform.notification_attempts == 3 and service.waiting() == []
+
+
+def test_a_refused_person_is_not_asked_again_because_the_other_way_is_closed(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wechat_notify, "_REST_SECONDS", 0.3)
+    service = start_with(start_service, WECHAT_TEMPLATE=TEMPLATE, WECHAT_SUBSCRIPTION=SUBSCRIPTION)
+    subscribe(service)
+    service.leave()
+    service.platform.refuse = {"subscription": deque([48001]), "template": deque([43004])}
+    service.move(service.file(), "accepted")
+    wait_until(lambda: service.platform.notification_attempts == 2)
+    settle(service)
+    settle(service)
+    assert service.platform.notification_attempts == 2 and "已签收" in service.hear("在吗")
 
 
 def test_refused_template_messages_leave_customer_service_messages_alone(service: Service) -> None:
@@ -192,6 +238,22 @@ def test_what_arrived_is_written_down(service: Service) -> None:
     assert service.waiting() == [], "somebody else's report"
 
 
+def test_reports_of_messages_that_another_program_sent_are_dropped_after_an_hour(service: Service) -> None:
+    def report(message_id: str) -> None:
+        service.send(ACCOUNT.event("TEMPLATESENDJOBFINISH", MsgID=message_id, Status="success"))
+
+    service.leave()
+    service.move(service.file(), "accepted")
+    wait_until(lambda: len(service.table(wechat_notifications)) == 1)
+    (mine,) = service.table(wechat_notifications)
+    report("998")
+    long_ago = iso(utc_now() - timedelta(minutes=61))
+    with transaction(service.services.engine) as connection:
+        connection.execute(update(wechat_notifications).values(at=long_ago))
+    report("999")
+    assert {row.message_id for row in service.table(wechat_notifications)} == {mine.message_id, "999"}
+
+
 def test_a_report_that_comes_before_the_call_returns_counts(service: Service) -> None:
     service.leave()
     service.platform.delay = 1.0
@@ -204,7 +266,7 @@ def test_a_report_that_comes_before_the_call_returns_counts(service: Service) ->
 
 
 def test_a_call_that_may_have_worked_is_not_made_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(WeChatClient, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(wechat_http, "TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(wechat_notify, "_PAUSE_SECONDS", 0.1)
     service.leave()
     service.platform.delay = 0.8

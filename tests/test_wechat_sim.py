@@ -42,7 +42,8 @@ def simulated(serve: Serve) -> Iterator[Callable[..., WeChatPlatform]]:
         app = Flask("account")
         app.add_url_rule("/wechat", view_func=view, methods=["POST"])
         platform = WeChatPlatform(serve(app), mode=mode, timing=QUICK)
-        servers.append(SimulatorServer(platform.api).start())
+        servers.append(SimulatorServer(platform.api, platform.web.pages))
+        servers[-1].start()
         platform.url = servers[-1].url  # type: ignore[attr-defined]
         return platform
 
@@ -235,6 +236,20 @@ def test_escaped_characters_are_seen_as_they_are(wechat: Any) -> None:
     assert wechat.phones.texts(WHO) == ["\\u597d"] and len(wechat.phones.violations) == 1
 
 
+def test_menu_in_a_message_and_a_tap_on_it(wechat: Any) -> None:
+    wechat.text(WHO, "在吗")
+    token = fetch_token(wechat)["access_token"]
+    menu = {"head_content": "办得怎么样？", "list": [{"id": "sat:1:5", "content": "满意"}], "tail_content": "谢谢"}
+    assert push(wechat, token, msgtype="msgmenu", msgmenu=menu) == 0
+    assert wechat.phones.of(WHO)[-1].text == "办得怎么样？\n谢谢" and wechat.phones.of(WHO)[-1].choices == (("sat:1:5", "满意"),)
+    wechat.tap(WHO, "sat:1:5", "满意")
+    assert [push(wechat, token) for _ in range(8)] == [0] * 7 + [45047], "the tap gave three more"
+    wechat.text(WHO, "在吗")
+    assert push(wechat, token, msgtype="msgmenu", msgmenu={**menu, "list": menu["list"] * 6}) == 45098
+    assert push(wechat, token, msgtype="msgmenu", msgmenu={**menu, "list": [{"id": 5, "content": "满意"}]}) == 47001
+    assert len(wechat.phones.violations) == 2
+
+
 def test_typing_and_media(wechat: Any) -> None:
     wechat.picture(WHO, "image/png", b"png")
     token, (media_id,) = fetch_token(wechat)["access_token"], wechat.api.media
@@ -256,7 +271,8 @@ def test_without_strictness_nothing_is_counted(wechat: Any) -> None:
 @pytest.mark.parametrize("mode", [SECURE, COMPATIBLE, PLAIN])
 def test_service_keeps_the_platforms_rules(make_channel: MakeChannel, serve: Serve, mode: str) -> None:
     platform = WeChatPlatform("", mode=mode, timing=QUICK)
-    server = SimulatorServer(platform.api).start()
+    server = SimulatorServer(platform.api)
+    server.start()
     changes = {"wechat_api_base": server.url, "wechat_app_secret": SECRET, **({"wechat_aes_key": ""} if mode == PLAIN else {})}
     channel = make_channel(seconds=0.42, hang_up=0.52, **changes)
     platform.service = serve(channel.http.application)
@@ -271,7 +287,8 @@ def test_service_keeps_the_platforms_rules(make_channel: MakeChannel, serve: Ser
 def test_page_sends_and_shows(make_channel: MakeChannel, serve: Serve) -> None:
     demo = Demo(WeChatPlatform("", timing=QUICK))
     demo.platform.service = serve(make_channel().http.application)
-    server = SimulatorServer(demo.platform.api, demo.pages).start()
+    server = SimulatorServer(demo.platform.api, demo.pages)
+    server.start()
     who = next(iter(RESIDENTS))
 
     def act(**wanted: Any) -> dict[str, str]:

@@ -13,11 +13,12 @@ from sqlalchemy import update
 from bot.background import pushing
 from bot.conversation import InboundMessage
 from bot.db import iso, transaction
+from bot.history import read_history
 from bot.ordered_pool import OrderedPool
 from bot.schema import inbound_messages, wechat_accounts
 from bot.web import wechat as wechat_view
 from bot.web.wechat import STILL_WORKING
-from bot.wechat_api import WeChatError
+from bot.wechat_http import WeChatError
 from tests.wechat_channel import ACCOUNT, Channel, MakeChannel, wait_until
 from tests.wechat_platform import RESIDENT, Platform
 
@@ -117,7 +118,7 @@ def test_platforms_own_retries_fetch_the_answer(unverified: Channel) -> None:
     unverified.assistant.seconds = 0.7
     message, started = ACCOUNT.text("路灯坏了"), time.monotonic()
     first = unverified.post(message)
-    assert first.status_code == 503 and 0.45 < time.monotonic() - started < 0.7, "the platform has hung up by then"
+    assert first.status_code == 503 and time.monotonic() - started > 0.45, "the platform has hung up by then"
     assert unverified.heard(message) == "收到：路灯坏了"
     assert unverified.heard(message) == "收到：路灯坏了" and len(unverified.assistant.turns) == 1
 
@@ -204,12 +205,25 @@ def test_messages_left_by_a_crash_are_answered_side_by_side_and_in_order(make_ch
     restarted.assistant.seconds = 0.1
     started = time.monotonic()
     for _ in range(3):
-        restarted.callback.resume()
+        restarted.turns.resume()
     platform.wait_for_sends(18)
     assert time.monotonic() - started < 18 * 0.1 + 3
     for openid in residents:
         assert [send["text"]["content"] for send in platform.sends if send["touser"] == openid] == ["收到：一", "收到：二", "收到：三"]
     assert len(restarted.assistant.turns) == 18
+
+
+def test_message_kept_by_a_newer_version_is_answered_after_a_roll_back(channel: Channel) -> None:
+    channel.say("路灯坏了")
+    (row,) = channel.rows()
+    newer = {**channel.services.vault.open(row.body), "mood": "calm"}
+    with transaction(channel.services.engine) as connection:
+        connection.execute(
+            update(inbound_messages).values(body=channel.services.vault.seal(newer), reply=None, answered_at=None)
+        )
+    ((_, message, reply),) = channel.conversations.recover(older_than=timedelta(0))
+    assert message.text == "路灯坏了" and reply.messages[0].text == "收到：路灯坏了"
+    assert read_history(channel.services, channel.conversation_id)[0].text == "路灯坏了"
 
 
 def test_push_that_died_with_its_process_does_not_block_the_next_answers(channel: Channel, platform: Platform) -> None:

@@ -21,8 +21,10 @@ from bot.services import Services, build_services, utc_now
 from bot.settings import Settings
 from bot.vault import Vault
 from bot.web.wechat import Callback, create_blueprint
+from bot.wechat import WeChatCodec
 from bot.wechat_api import WeChatClient
 from bot.wechat_delivery import Delivery
+from bot.wechat_turns import Turns
 from tests.wechat_platform import RESIDENT, Account, Platform
 
 ACCOUNT = Account()
@@ -71,13 +73,14 @@ class Channel:
     assistant: ScriptedAssistant
     refusals: Refusals
     client: WeChatClient
-    callback: Callback
+    turns: Turns
+    codec: WeChatCodec
     http: FlaskClient
     account: Account = ACCOUNT
 
     @property
     def delivery(self) -> Delivery:
-        return self.callback.delivery
+        return self.turns.delivery
 
     def say(self, text: str, **more: str) -> str | None:
         return self.account.said(self.account.post(self.http, self.account.text(text, **more)))
@@ -152,10 +155,11 @@ def make_channel(city: Services, wechat_settings: Settings) -> MakeChannel:
         services = replace(city, settings=changed, engine=engine, vault=vault, tickets=tickets)
         assistant, refusals = assistant or ScriptedAssistant(), Refusals()
         conversations, client = Conversations(services, assistant), WeChatClient(services)
-        callback = Callback(services, conversations, refusals, client, allow, seconds=seconds, hang_up=hang_up)
+        turns = Turns(services, conversations, client, allow)
+        callback = Callback(services, turns, refusals, seconds=seconds, hang_up=hang_up)
         app = Flask(__name__)
         app.register_blueprint(create_blueprint(callback))
-        return Channel(services, conversations, assistant, refusals, client, callback, app.test_client())
+        return Channel(services, conversations, assistant, refusals, client, turns, callback.codec, app.test_client())
 
     return make
 

@@ -5,7 +5,6 @@ Its crypto is written from the platform's description, independent of bot/wechat
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import itertools
 import json
@@ -17,13 +16,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
 import requests
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from tests.loopback import Answer, LoopbackServer, Request, json_answer
 
 RESIDENT = "oResident-0001"
 _message_ids = itertools.count(24_000_000_000_000_000)
@@ -185,13 +184,11 @@ class Platform:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> str:
-        self._server = _Server(("127.0.0.1", 0), _handler_for(self))
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        return f"http://127.0.0.1:{self._server.server_port}"
+        self._server = LoopbackServer(self._route)
+        return self._server.start()
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.stop()
 
     def revoke_token(self) -> None:
         with self._lock:
@@ -217,46 +214,50 @@ class Platform:
             left, seconds = (5, 172_800) if kind == "message" else (3, 60)
             self._allowances.setdefault(openid, []).append((left, time.time() + seconds))
 
-    def answer(self, path: str, body: bytes) -> dict[str, Any]:
-        url, payload = urlsplit(path), json.loads(body)
-        token = parse_qs(url.query).get("access_token", [""])[0]
-        if url.path == "/cgi-bin/stable_token":
+    def _route(self, request: Request) -> Answer:
+        token = request.query.get("access_token", "")
+        if request.method == "POST":
+            return json_answer(self._answer(request.path, token, request.body))
+        if request.path == "/cgi-bin/menu/get":
+            return json_answer(self._administer(token, self._get_menu))
+        return self._download(request, token)
+
+    def _answer(self, path: str, token: str, body: bytes) -> dict[str, Any]:
+        payload = json.loads(body)
+        if path == "/cgi-bin/stable_token":
             time.sleep(self.token_delay)
             return self._stable_token(payload)
-        if url.path == "/cgi-bin/message/custom/send":
+        if path == "/cgi-bin/message/custom/send":
             time.sleep(self.delay)
             return self._send(token, payload, body)
-        if url.path == "/cgi-bin/message/custom/typing":
+        if path == "/cgi-bin/message/custom/typing":
             return self._typing(token, payload)
-        if url.path == "/cgi-bin/menu/create":
+        if path == "/cgi-bin/menu/create":
             return self._administer(token, lambda: self._create_menu(payload, body))
-        if url.path == "/cgi-bin/qrcode/create":
+        if path == "/cgi-bin/qrcode/create":
             return self._administer(token, lambda: self._create_code(payload))
-        if url.path in ("/cgi-bin/message/template/send", "/cgi-bin/message/subscribe/bizsend"):
-            result = self._notification("template" if "template" in url.path else "subscription", token, payload, body)
+        if path in ("/cgi-bin/message/template/send", "/cgi-bin/message/subscribe/bizsend"):
+            result = self._notification("template" if "template" in path else "subscription", token, payload, body)
             time.sleep(self.delay)
             return result
         return {"errcode": 40066, "errmsg": "invalid url"}
 
-    def get(self, path: str, host: str) -> tuple[str, bytes]:
-        """Content type and body of a download: errors come with status 200, a video as an address."""
-        url = urlsplit(path)
-        query = {name: values[0] for name, values in parse_qs(url.query).items()}
-        if url.path == "/cgi-bin/menu/get":
-            return "application/json", json.dumps(self._administer(query.get("access_token", ""), self._get_menu)).encode()
+    def _download(self, request: Request, token: str) -> Answer:
+        """Errors come with status 200, a video as an address."""
+        media_id = request.query.get("media_id", request.path)
         with self._lock:
-            self.downloads.append(query.get("media_id", url.path))
-            if url.path.startswith("/video/"):
-                return self.media[url.path.removeprefix("/video/")]
-            refusal = self._refusal(query.get("access_token", ""))
-            if not refusal and query.get("media_id") not in self.media:
+            self.downloads.append(media_id)
+            if request.path.startswith("/video/"):
+                return Answer(*self.media[request.path.removeprefix("/video/")])
+            refusal = self._refusal(token)
+            if not refusal and media_id not in self.media:
                 refusal = {"errcode": 40007, "errmsg": "invalid media_id"}
             if refusal:
-                return "application/json", json.dumps(refusal).encode()
-            kind, content = self.media[query["media_id"]]
+                return json_answer(refusal)
+            kind, content = self.media[media_id]
             if kind.startswith("video/"):
-                return "application/json", json.dumps({"video_url": f"http://{host}/video/{query['media_id']}"}).encode()
-            return kind, content
+                return json_answer({"video_url": f"http://{request.host}/video/{media_id}"})
+            return Answer(kind, content)
 
     def _refusal(self, token: str) -> dict[str, Any] | None:
         if not self.token or token != self.token:
@@ -426,32 +427,3 @@ def _is_valid(key: str, value: dict[str, str]) -> bool:
 
 def _words_of(send: dict[str, Any]) -> str:
     return str(send["text"]["content"] if send["msgtype"] == "text" else send["msgmenu"]["head_content"])
-
-
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 128  # many threads connect at once
-
-
-def _handler_for(platform: Platform) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            self._send("application/json; charset=utf-8", json.dumps(platform.answer(self.path, body)).encode())
-
-        def do_GET(self) -> None:
-            self._send(*platform.get(self.path, self.headers["Host"]))
-
-        def _send(self, kind: str, answer: bytes) -> None:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # tests let the caller hang up
-                self.send_response(200)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    return Handler

@@ -248,7 +248,8 @@ def run(
     """The faults found. Says what it did. `begun` is told the service that it will kill."""
     chance, port, began = random.Random(size.seed), free_port(), time.monotonic()
     platform = WeChatPlatform(f"http://127.0.0.1:{port}")
-    server = SimulatorServer(platform.api).start()
+    server = SimulatorServer(platform.api)
+    server.start()
     platform.api.latency = lambda: random.uniform(0, 0.4)
     settings = _settings(platform, server.url, port, directory)
     soak = Soak(size, platform, _service(settings, port, directory), settings)

@@ -84,7 +84,9 @@ def opening_of(text: str) -> list[str]:
     return opening_tokens(tokens_from_words(words_of(fold(text[:MAX_CHARACTERS])), ""))
 
 
-def fit_city_reading(matrix: csr_matrix, truth: npt.NDArray[np.str_], texts: Sequence[CityText], whole: Floats | None) -> CityReading | None:
+def fit_city_reading(
+    matrix: csr_matrix, truth: npt.NDArray[np.str_], texts: Sequence[CityText], whole: Floats | None
+) -> CityReading | None:
     """None where there is no sample large enough to learn from. `whole`: what the reader of whole texts says of each text that it has
     not seen; None where that cannot be told."""
     sample = _sample(truth, texts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Response
 
@@ -21,6 +22,12 @@ BROWSER_DAYS = 180
 CONTENT_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+
+
+def policy_with_scripts_of(address: str) -> str:
+    """The same for a page inside WeChat: scripts also from where the JS-SDK is, and the frames by which it calls the app on some phones."""
+    parts = urlsplit(address)
+    return f"{CONTENT_POLICY}; script-src 'self' {parts.scheme}://{parts.netloc}; frame-src weixin:"
 
 
 def web_config(services: Services) -> dict[str, Any]:
@@ -44,6 +51,13 @@ def add_page_headers(response: Response) -> Response:
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")
     return response
+
+
+def guard_secret(response: Response) -> Response:
+    """For pages whose address or links are keys: nothing of them in a search engine or in another site's log."""
+    response.headers["X-Robots-Tag"] = "noindex, nofollow"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    return add_page_headers(response)
 
 
 def china_time(moment: datetime) -> str:

@@ -5,30 +5,40 @@ Register the blueprint exempt from Flask-WTF's form token: its POSTs come from s
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, abort, jsonify, render_template, request, send_file, session
+from flask import Blueprint, Response, abort, jsonify, make_response, render_template, request, send_file, session
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, HistoryItem, InboundMessage
+from bot.conversation import APOLOGY_STORAGE, MAX_TEXT, TOO_FAST, Conversations, InboundMessage
 from bot.db import StorageError, iso, parse_iso, reading, transaction
+from bot.history import HistoryItem, read_history
 from bot.pictures import MAX_PICTURE_BYTES, BadPicture, clean_picture, write_file
 from bot.schema import attachments
 from bot.services import Services
-from bot.web import add_page_headers
+from bot.web import add_page_headers, policy_with_scripts_of
+from bot.web.wechat_login import inside_wechat
+from bot.wechat import Media
+from bot.wechat_http import WeChatError
+from bot.wechat_media import MediaKeeper
+from bot.wechat_pages import WeChatPages
+
+logger = logging.getLogger(__name__)
 
 MAX_JSON_BYTES = 128 * 1024
 MAX_LABEL = 120
 MAX_SCENE = 64
+MAX_URL = 2048
 SCANNED = "（扫了二维码）"  # the resident's own bubble
 EXAMPLES = ("路灯坏了", "查进度", "怎么办老年优待证", "我要提建议")
 # A poll repeats this much, because news is dated when written but seen when committed; the page drops what it has.
@@ -36,6 +46,7 @@ POLL_OVERLAP = timedelta(minutes=2)
 POLL_TURNS, FIRST_TURNS = 20, 60
 
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+_MEDIA_ID = re.compile(r"[\x21-\x7e]{1,300}")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
@@ -44,37 +55,45 @@ class ChatPages:
     services: Services
     conversations: Conversations
     limiter_check: Callable[[str], bool]
+    wechat: WeChatPages
+    media: MediaKeeper
 
     # -- pages ----------------------------------------------------------------------------------------------------
 
     def home(self) -> str:
         return render_template("home.html", city=self.services.catalogue.city["name"], sandbox=self.services.settings.sandbox)
 
-    def page(self) -> str:
+    def page(self) -> Response:
         _browser()
         scanned = request.args.get("scene", "")
-        city = self.services.catalogue.city
-        return render_template(
+        city, settings = self.services.catalogue.city, self.services.settings
+        jssdk = settings.wechat_jssdk_url if settings.pages_in_wechat and inside_wechat() else ""
+        page = render_template(
             "chat.html",
             city=city["name"],
             assistant=city.get("assistant", "小民"),
-            base_url=self.services.settings.base_url,
+            base_url=settings.base_url,
             examples=EXAMPLES,
             max_text=MAX_TEXT,
             scene=scanned if scanned in self.services.catalogue.scenes else "",
+            jssdk=jssdk,
         )
+        response = make_response(page)
+        if jssdk:
+            response.headers["Content-Security-Policy"] = policy_with_scripts_of(jssdk)
+        return response
 
     # -- messages -------------------------------------------------------------------------------------------------
 
     def messages(self) -> Response:
         """Everything after (and a little before) the item the page has; all of the recent past when it names none."""
         after = request.args.get("after", "")
-        items = self.conversations.history(self._conversation(), limit=POLL_TURNS if after else FIRST_TURNS)
+        items = read_history(self.services, self._conversation(), limit=POLL_TURNS if after else FIRST_TURNS)
         known = next((item for item in items if item.id == after), None)
         if known is not None:
             since = iso(parse_iso(known.at) - POLL_OVERLAP)
             items = [item for item in items if item.at >= since and item.id != after]
-        return jsonify(items=[asdict(item) for item in items])
+        return jsonify(items=[asdict(item) for item in items], person=self._person())
 
     def send(self) -> tuple[Response, int]:
         _refuse_foreign(self.services)
@@ -98,7 +117,7 @@ class ChatPages:
         user_item = {"id": f"r{receipt.row_id}", "at": said.at if said else iso(self.services.now())}
         # `items` are the answers as history will show them. A passing apology is only in `messages`: the true answer may follow.
         items = [asdict(item) for item in kept if item.sender == "bot"]
-        return jsonify(**reply.as_dict(), user_item=user_item, items=items), 200
+        return jsonify(**reply.as_dict(), user_item=user_item, items=items, person=self._person()), 200
 
     # -- pictures -------------------------------------------------------------------------------------------------
 
@@ -159,24 +178,72 @@ class ChatPages:
     def _path(self, picture_id: str) -> Path:
         return self.services.settings.attachments_dir / f"{picture_id}.jpg"
 
+    # -- inside WeChat --------------------------------------------------------------------------------------------
+
+    def sign(self) -> tuple[Response, int]:
+        """What the page configures the JS-SDK with, for its own address as the browser has it."""
+        url = request.args.get("url", "")
+        if not self._is_this_page(url):
+            abort(400, "只给对话页面签名。")
+        try:
+            return jsonify(self.wechat.sign(url)), 200
+        except WeChatError as error:  # the page goes on without it
+            logger.warning("no signature for the JS-SDK: %s", error)
+            return jsonify(error="暂时连不上微信。"), 503
+
+    def _is_this_page(self, url: str) -> bool:
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return False
+        ours = urlsplit(self.services.settings.base_url)
+        return len(url) <= MAX_URL and (parts.scheme, parts.netloc, parts.path) == (ours.scheme, ours.netloc, f"{ours.path}/chat")
+
+    def take_wechat_picture(self) -> tuple[Response, int]:
+        """A picture that the resident's WeChat gave to the platform: fetched from there like those sent to the account."""
+        _refuse_foreign(self.services)
+        request.max_content_length = MAX_JSON_BYTES
+        body, sender = request.get_json(silent=True), _browser()
+        media_id = body.get("media_id") if isinstance(body, dict) else None
+        if not isinstance(body, dict) or not isinstance(media_id, str) or not _MEDIA_ID.fullmatch(media_id):
+            abort(400, "没有收到照片，请重新选择。")
+        message = InboundMessage("web", sender, _message_id(body.get("message_id")), kind="picture")
+        if not self.limiter_check(sender):
+            return _bubble(TOO_FAST), 429
+        try:
+            picture_id = self.media.note_attachment(self._conversation(), message, Media("picture", media_id))
+        except StorageError:
+            return _bubble(APOLOGY_STORAGE), 503
+        return self._respond(replace(message, attachment=picture_id))
+
     # -- who is talking -------------------------------------------------------------------------------------------
 
     def _conversation(self) -> str:
         return self.conversations.conversation_id("web", _browser())
 
+    def _person(self) -> str | None:
+        """Who of the staff is talking with this browser."""
+        handover = self.services.handovers.find(self._conversation())
+        return handover.holder if handover else None
+
     def _history(self) -> list[HistoryItem]:
-        return self.conversations.history(self._conversation(), limit=POLL_TURNS)
+        return read_history(self.services, self._conversation(), limit=POLL_TURNS)
 
 
-def create_blueprint(services: Services, conversations: Conversations, limiter_check: Callable[[str], bool]) -> Blueprint:
+def create_blueprint(
+    services: Services, conversations: Conversations, *, limiter_check: Callable[[str], bool], wechat: WeChatPages, media: MediaKeeper
+) -> Blueprint:
     """`limiter_check(sender)` is False when this browser has to wait."""
-    pages = ChatPages(services, conversations, limiter_check)
+    pages = ChatPages(services, conversations, limiter_check, wechat, media)
     blueprint = Blueprint("chat", __name__)
     blueprint.add_url_rule("/", "home", pages.home)
     blueprint.add_url_rule("/chat", "page", pages.page)
     blueprint.add_url_rule("/chat/messages", "messages", pages.messages)
     blueprint.add_url_rule("/chat/messages", "send", pages.send, methods=["POST"])
     blueprint.add_url_rule("/chat/pictures", "upload", pages.upload, methods=["POST"])
+    if services.settings.pages_in_wechat:
+        blueprint.add_url_rule("/chat/wechat", "sign", pages.sign)
+        blueprint.add_url_rule("/chat/wechat/pictures", "take_wechat_picture", pages.take_wechat_picture, methods=["POST"])
     blueprint.add_url_rule("/chat/pictures/<uuid:picture_id>", "picture", pages.picture)
     blueprint.after_request(add_page_headers)
     return blueprint

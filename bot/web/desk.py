@@ -29,7 +29,7 @@ FIRST_WORDS = 40
 def create_blueprint(desk: CallDesk) -> Blueprint:
     blueprint = staff_blueprint("desk", __name__, url_prefix="/desk")
     catalogue = desk.services.catalogue
-    index: dict[int, list[dict[str, Any]]] = {}  # of the categories as they are now: the city may change them
+    kept: list[Any] = [None, []]  # the categories as they were last, and their index: the city may change them
 
     @blueprint.get("")
     @staff_required("agent")
@@ -61,11 +61,9 @@ def create_blueprint(desk: CallDesk) -> Blueprint:
     @blueprint.get("/categories.json")
     @staff_required("agent")
     def categories() -> Response:
-        now = id(catalogue.categories)
-        if now not in index:
-            index.clear()
-            index[now] = _category_index(catalogue)
-        response = jsonify(index[now])
+        if kept[0] is not catalogue.categories:
+            kept[:] = catalogue.categories, _category_index(catalogue)
+        response = jsonify(kept[1])
         response.headers["Cache-Control"] = "private, max-age=300"
         return response
 

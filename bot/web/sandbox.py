@@ -74,7 +74,7 @@ class Card:
 def create_blueprint(services: Services, *, may_open: Callable[[], bool] | None = None) -> Blueprint:
     """Register only when settings.sandbox. `may_open` decides on the current request; without it only this machine may."""
     blueprint = Blueprint("sandbox", __name__, template_folder="templates")
-    allowed = may_open or _comes_from_this_machine
+    allowed = may_open or comes_from_this_machine
 
     @blueprint.before_request
     def guard() -> ResponseReturnValue | None:
@@ -187,7 +187,7 @@ def _clock(moment: datetime) -> str:
     return moment.astimezone(CHINA).strftime("%Y-%m-%d %H:%M")
 
 
-def _comes_from_this_machine() -> bool:
+def comes_from_this_machine() -> bool:
     """A proxy on this machine forwards strangers too, and says so."""
     if request.headers.get("X-Forwarded-For") or request.headers.get("Forwarded"):
         return False

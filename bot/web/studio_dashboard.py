@@ -5,11 +5,16 @@ import io
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
-from flask import Blueprint, Response, abort, make_response, render_template, request
+from flask import Blueprint, Response, abort, jsonify, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
 
+from bot.access import Access
 from bot.dashboard import build_dashboard
 from bot.dashboard_files import as_pdf, as_workbook
+from bot.db import parse_iso
+from bot.hotspot_job import find_hot_spot_job, submit_hot_spots
 from bot.services import Services
 from bot.statistics import Scope, numbers_behind
 from bot.ticket import CHINA
@@ -35,8 +40,29 @@ def create_blueprint(services: Services) -> Blueprint:
         scope = _scope(services)
         board = build_dashboard(services, scope)
         return render_template(
-            "studio/dashboard.html", page="dashboard", board=board, periods=PERIODS, districts=_districts(services), asked=_asked(scope)
+            "studio/dashboard.html",
+            page="dashboard",
+            board=board,
+            hot=_hot_spots(services, scope),
+            periods=PERIODS,
+            districts=_districts(services),
+            asked=_asked(scope),
         )
+
+    @blueprint.post("/hotspots")
+    @staff_required("supervisor")
+    def look_for_hot_spots() -> BaseResponse:
+        scope = _scope(services)
+        job = find_hot_spot_job(services, scope)
+        if job is None or job.ended:
+            submit_hot_spots(services, scope, username=current_member().username)
+        return redirect(f"{url_for('dashboard.index')}?{urlencode(_asked(scope))}#hotspots")
+
+    @blueprint.get("/hotspots")
+    @staff_required("supervisor")
+    def hot_spot_state() -> Response:
+        job = find_hot_spot_job(services, _scope(services))
+        return jsonify(ended=job is None or job.ended, step=job.step if job else "")
 
     @blueprint.get("/tickets")
     @staff_required("supervisor")
@@ -113,14 +139,27 @@ def _asked(scope: Scope) -> Mapping[str, Any]:
     }
 
 
+def _hot_spots(services: Services, scope: Scope) -> Mapping[str, Any] | None:
+    """What the newest search of this period found; None before the first."""
+    job = find_hot_spot_job(services, scope)
+    if job is None:
+        return None
+    spots = [{**spot, "when": _range(spot)} for spot in (job.result or {}).get("spots", ())]
+    made = china_time(parse_iso(job.finished_at)) if job.finished_at else ""
+    return {"ended": job.ended, "step": job.step, "problem": job.problem, "made": made, **(job.result or {}), "spots": spots}
+
+
+def _range(spot: Mapping[str, Any]) -> str:
+    first, last = (parse_iso(spot[end]).astimezone(CHINA) for end in ("first_at", "last_at"))
+    begin = f"{first.month}月{first.day}日"
+    return begin if first.date() == last.date() else f"{begin}至{last.month}月{last.day}日"
+
+
 def _row(services: Services, number: str) -> Mapping[str, Any] | None:
     try:
-        ticket = services.tickets.get_ticket(number)
+        ticket = Access(services, current_member()).get_ticket(number)
     except TicketNotFound:
         return None
-    member, petition = current_member(), ticket.petition
-    if not member.may_read(district=(petition.place or {}).get("district"), confidential=petition.confidential):
-        return {"number": number, "title": "（无权查看）", "state": ticket.state_label, "link": False}
     return {
         "number": number,
         "title": ticket.title,
@@ -128,5 +167,4 @@ def _row(services: Services, number: str) -> Mapping[str, Any] | None:
         "department": ticket.status_department or ticket.lead_department,
         "filed": china_time(ticket.filed_at),
         "due": china_time(ticket.due_at) if ticket.due_at else "",
-        "link": True,
     }

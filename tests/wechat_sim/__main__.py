@@ -9,15 +9,18 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tests.servers import Server, ServerError, free_port
-from tests.wechat_sim.demo import MENU, RESIDENTS, BadAction, Demo, describe
+from tests.wechat_sim.demo import RESIDENTS, BadAction, Demo, describe
 from tests.wechat_sim.platform import SECRET, WeChatPlatform
 from tests.wechat_sim.server import SimulatorServer
+from tests.wechat_sim.web import SCRIPT
 
-HELP = "直接打字就是发消息。/位置  /图片 文件名  /扫码 c:shanyang  /关注  /取消关注  /菜单 1  /换 2  /退出"
+HELP = "直接打字就是发消息。/位置  /图片 文件名  /扫码 c:shanyang  /关注  /取消关注  /菜单  /菜单 1  /选 1  /换 2  /退出"
+Item = TypeVar("Item")
 _ACTIONS = {"/位置": "location", "/扫码": "scan", "/关注": "subscribe", "/取消关注": "unsubscribe"}
 
 
@@ -26,7 +29,8 @@ def demonstration(port: int) -> Iterator[tuple[Demo, str, Server]]:
     """Service on a temporary var with the newest model, and the platform beside it; both end with the block."""
     platform = WeChatPlatform(f"http://127.0.0.1:{(own_port := free_port())}")
     demo = Demo(platform)
-    simulator = SimulatorServer(platform.api, demo.pages, port=port).start()
+    simulator = SimulatorServer(platform.api, platform.web.pages, demo.pages, port=port)
+    simulator.start()
     with tempfile.TemporaryDirectory(prefix="minsheng-wechat-sim-") as directory:
         account = platform.account
         server = Server(
@@ -37,6 +41,9 @@ def demonstration(port: int) -> Iterator[tuple[Demo, str, Server]]:
             wechat_token=account.token,
             wechat_aes_key=account.aes_key,
             wechat_api_base=simulator.url,
+            wechat_open_base=simulator.url,
+            wechat_jssdk_url=simulator.url + SCRIPT,
+            public_url=platform.service,
         )
         try:
             print("正在启动服务，大约半分钟……", flush=True)
@@ -84,14 +91,26 @@ class Terminal:
         if command == "/图片":
             return self._demo.act(self._openid, "picture", _data_address(rest))
         if command == "/菜单":
-            return self._demo.act(self._openid, "click", _chosen(rest, MENU))
+            return self._press(rest)
+        if command == "/选":
+            offered = [seen.choices for seen in self._demo.platform.phones.of(self._openid) if seen.choices]
+            return self._demo.act(self._openid, "tap", list(_chosen(rest, offered[-1] if offered else ())))
         if command == "/换":
             self._openid = _chosen(rest, tuple(RESIDENTS))
             return print(f"现在是{RESIDENTS[self._openid]}", flush=True)
         raise BadAction(HELP)
 
+    def _press(self, number: str) -> None:
+        buttons = [button for top in self._demo.menu for button in (top.buttons or (top,))]
+        if not number:
+            return print("\n".join(f"/菜单 {place} {button.name}" for place, button in enumerate(buttons, start=1)), flush=True)
+        chosen = _chosen(number, buttons)
+        return self._demo.act(self._openid, "click", chosen.value) if chosen.kind == "click" else print(chosen.value, flush=True)
 
-def _chosen(number: str, items: tuple[str, ...]) -> str:
+
+def _chosen(number: str, items: Sequence[Item]) -> Item:
+    if not items:
+        raise BadAction("现在没有可选的")
     if not number.isdecimal() or not 1 <= int(number) <= len(items):
         raise BadAction(f"请写 1 到 {len(items)} 的数字")
     return items[int(number) - 1]

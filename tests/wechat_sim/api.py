@@ -1,20 +1,22 @@
-"""The platform's API for one account: tokens, customer-service messages with their quotas, the typing sign, media."""
+"""The platform's API for one account: tokens, customer-service messages with their quotas, the typing sign, media, web logins."""
 from __future__ import annotations
 
 import json
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.loopback import Answer, json_answer
 from tests.wechat_sim.passive import MAX_TEXT_BYTES
 from tests.wechat_sim.phone import Phones
 
-TOKEN_SECONDS, OVERLAP_SECONDS = 7200, 300
+TOKEN_SECONDS, OVERLAP_SECONDS, CODE_SECONDS = 7200, 300, 300
 FORCED_A_DAY, FORCED_SPACING = 20, 30
 QUOTAS = {"message": (5, 48 * 3600.0), "tap": (3, 60.0)}
+MOST_CHOICES = 5  # the platform does not say how many; so few it takes for certain
 OK = {"errcode": 0, "errmsg": "ok"}
 _MESSAGES = {
     40001: "invalid credential, access_token is invalid or not latest",
@@ -23,15 +25,20 @@ _MESSAGES = {
     40007: "invalid media_id",
     40008: "invalid message type",
     40013: "invalid appid",
+    40029: "invalid code",
     40066: "invalid url",
+    40097: "invalid args",
     40125: "invalid appsecret",
+    40163: "code been used",
     42001: "access_token expired",
+    42003: "code expired",
     44004: "empty content",
     45002: "content size out of limit",
     45009: "reach max api daily quota limit",
     45015: "response out of time limit or subscription is canceled",
     45047: "out of response count limit",
     45072: "invalid command",
+    45098: "menu list too long",
     47001: "data format error",
     48001: "api unauthorized",
 }
@@ -41,6 +48,16 @@ class Refused(Exception):
     def __init__(self, code: int, *, violation: str = "") -> None:
         super().__init__(code)
         self.code, self.violation = code, violation
+
+
+@dataclass
+class Login:
+    """What a code of the authorise page stands for. Of a snapshot page the openid is a made-up one."""
+
+    openid: str
+    until: float
+    snapshot: bool = False
+    used: bool = False
 
 
 @dataclass
@@ -55,6 +72,9 @@ class Api:
     latency: Callable[[], float] = lambda: 0.0  # seconds before a call takes effect, and again before it is answered
     media: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # id → content type, content
     calls: list[tuple[str, int]] = field(default_factory=list)  # path, errcode
+    logins: dict[str, Login] = field(default_factory=dict)  # code → whose
+    ticket: str = ""  # of the JS-SDK
+    _ticket_until: float = 0.0
     _tokens: dict[str, float] = field(default_factory=dict)  # token → until when
     _current: str = ""
     _forced: list[float] = field(default_factory=list)
@@ -79,6 +99,13 @@ class Api:
             self.media[media_id] = (content_type, content)
             return media_id
 
+    def give_code(self, openid: str, *, snapshot: bool = False) -> str:
+        """A code of a web login, good once and for five minutes."""
+        with self._lock:
+            code = secrets.token_hex(16)
+            self.logins[code] = Login(f"oSnapshot-{secrets.token_hex(8)}" if snapshot else openid, self.now() + CODE_SECONDS, snapshot)
+            return code
+
     def expire_tokens(self) -> None:
         with self._lock:
             self._tokens = dict.fromkeys(self._tokens, self.now() - 1)
@@ -95,17 +122,24 @@ class Api:
         time.sleep(self.latency())
         return answer
 
-    def get_media(self, path: str, token: str, media_id: str, host: str) -> tuple[str, bytes]:
-        """Content type and body; errors come with status 200, a video as an address."""
+    def get(self, path: str, token: str, query: Mapping[str, str], host: str) -> Answer:
         if path.startswith("/video/"):
-            return self.media.get(path.removeprefix("/video/"), ("text/plain", b""))
+            return Answer(*self.media.get(path.removeprefix("/video/"), ("text/plain", b"")))
+        if path == "/sns/oauth2/access_token":
+            return json_answer(self._answered(path, lambda: self._take_code(query)))
+        if path == "/cgi-bin/ticket/getticket":
+            return json_answer(self._answered(path, lambda: self._give_ticket(token, query)))
+        return self._get_media(path, token, query.get("media_id", ""), host)
+
+    def _get_media(self, path: str, token: str, media_id: str, host: str) -> Answer:
+        """Errors come with status 200, a video as an address."""
         refusal = self._answered(path, lambda: self._check_media(path, token, media_id))
         if refusal["errcode"]:
-            return "application/json", json.dumps(refusal).encode()
+            return json_answer(refusal)
         kind, content = self.media[media_id]
         if kind.startswith("video/"):
-            return "application/json", json.dumps({"video_url": f"http://{host}/video/{media_id}"}).encode()
-        return kind, content
+            return json_answer({"video_url": f"http://{host}/video/{media_id}"})
+        return Answer(kind, content)
 
     def _answered(self, path: str, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
@@ -159,15 +193,41 @@ class Api:
         if until <= self.now():
             raise Refused(42001)
 
+    # -- web pages ------------------------------------------------------------------------------------------------
+
+    def _take_code(self, query: Mapping[str, str]) -> dict[str, Any]:
+        if query.get("appid") != self.app_id:
+            raise Refused(40013, violation="wrong appid")
+        if query.get("secret") != self.secret:
+            raise Refused(40125, violation="wrong secret")
+        if query.get("grant_type") != "authorization_code":
+            raise Refused(40002, violation="wrong grant_type")
+        login = self.logins.get(query.get("code", ""))
+        if login is None:
+            raise Refused(40029)
+        if login.used:
+            raise Refused(40163)
+        if login.until < self.now():
+            raise Refused(42003)
+        login.used = True
+        told = {"access_token": f"web-{secrets.token_urlsafe(60)}", "expires_in": TOKEN_SECONDS, "refresh_token": secrets.token_urlsafe(60)}
+        return {**told, "openid": login.openid, "scope": "snsapi_base", **({"is_snapshotuser": 1} if login.snapshot else {})}
+
+    def _give_ticket(self, token: str, query: Mapping[str, str]) -> dict[str, Any]:
+        self._check_token(token)
+        if query.get("type") != "jsapi":
+            raise Refused(40097, violation="a ticket of another type than jsapi")
+        if self._ticket_until <= self.now():
+            self.ticket, self._ticket_until = "sM4-" + secrets.token_urlsafe(60), self.now() + TOKEN_SECONDS
+        return {**OK, "ticket": self.ticket, "expires_in": int(self._ticket_until - self.now())}
+
     # -- messages -------------------------------------------------------------------------------------------------
 
     def _send(self, wanted: dict[str, Any], body: bytes) -> dict[str, Any]:
-        openid, text = self._addressee(wanted), wanted.get("text")
+        openid = self._addressee(wanted)
         if not self.permitted:
             raise Refused(48001)
-        if wanted.get("msgtype") != "text":
-            raise Refused(40008, violation="a message type that is not known here")
-        content = text.get("content") if isinstance(text, dict) else None
+        content, choices = self._content(wanted)
         if not isinstance(content, str) or not content.strip():
             raise Refused(44004, violation="empty customer-service message")
         if len(content.encode()) > MAX_TEXT_BYTES:
@@ -176,8 +236,23 @@ class Api:
             self.phones.violate(r"escaped characters: residents would see \uXXXX")
             content = json.dumps(content).strip('"')
         self._spend(openid)
-        self.phones.show(openid, "push", content)
+        self.phones.show(openid, "push", content, choices)
         return OK
+
+    def _content(self, wanted: dict[str, Any]) -> tuple[Any, tuple[tuple[str, str], ...]]:
+        """The text and, of a menu, the answers to tap."""
+        kind = wanted.get("msgtype")
+        inner = wanted.get(str(kind))
+        if kind == "text" and isinstance(inner, dict):
+            return inner.get("content"), ()
+        if kind != "msgmenu" or not isinstance(inner, dict):
+            raise Refused(40008, violation="a message type that is not known here")
+        choices = tuple((item.get("id"), item.get("content")) for item in inner["list"])
+        if not 1 <= len(choices) <= MOST_CHOICES:
+            raise Refused(45098, violation="a menu of no or too many answers")
+        if not all(isinstance(value, str) and value for choice in choices for value in choice):
+            raise Refused(47001, violation="an answer of a menu without id or words")
+        return "\n".join(filter(None, (inner.get("head_content"), inner.get("tail_content")))), choices
 
     def _type(self, wanted: dict[str, Any], _body: bytes) -> dict[str, Any]:
         openid = self._addressee(wanted)

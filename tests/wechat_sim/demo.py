@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bot.phrases import menu_keys
+from bot.services import DATA_DIR
+from bot.settings import Settings
+from bot.wechat_menu import Button, load_menu
+from tests.loopback import Answer, Request, json_answer
 from tests.wechat_sim.phone import Seen
 from tests.wechat_sim.platform import WeChatPlatform
-from tests.wechat_sim.server import JSON
 
 PAGE = Path(__file__).with_name("page.html")
 RESIDENTS = {"oDemo-zhang": "张阿姨", "oDemo-li": "李师傅", "oDemo-wang": "小王"}
-MENU = ("我要反映问题", "查进度", "转人工")
 SCENES = {"c:shanyang": "山阳小区", "s:qingpu": "清浦街道", "r:daxiang": "笪巷村议事室"}
 PLACE = (33.5907, 119.0214, "江苏省淮安市清江浦区桂花新村")
 _PICTURES = ("image/jpeg", "image/png")
@@ -28,7 +31,14 @@ class BadAction(ValueError):
 
 @dataclass
 class Demo:
+    """The menu is that of the city, as `python -m bot menu apply` puts it on the account."""
+
     platform: WeChatPlatform
+    city: str = Settings.city
+
+    @property
+    def menu(self) -> tuple[Button, ...]:
+        return load_menu(DATA_DIR / "cities" / self.city / "menu.yml", keys=menu_keys(), public_url=self.platform.service)
 
     def act(self, openid: str, action: str, value: Any) -> None:
         """Returns at once; what comes of it shows on the phone."""
@@ -45,6 +55,9 @@ class Demo:
         if action == "location":
             latitude, longitude, label = _place(value)
             return lambda: platform.location(openid, latitude, longitude, label)
+        if action == "tap":
+            choice, said = _choice(value)
+            return lambda: platform.tap(openid, choice, said)
         if action == "subscribe":
             return lambda: platform.subscribe(openid, words)
         if action == "unsubscribe":
@@ -58,15 +71,21 @@ class Demo:
 
     # -- the page -------------------------------------------------------------------------------------------------
 
-    def pages(self, method: str, path: str, query: dict[str, str], body: bytes) -> tuple[str, bytes] | None:
-        if (method, path) == ("GET", "/"):
-            return "text/html; charset=utf-8", PAGE.read_bytes()
-        if (method, path) == ("GET", "/demo/start"):
-            return JSON, _json({"residents": RESIDENTS, "menu": MENU, "scenes": SCENES, "place": PLACE})
-        if (method, path) == ("GET", "/demo/phone"):
-            return JSON, _json(self._phone(query.get("openid", ""), query.get("after", "0")))
-        if (method, path) == ("POST", "/demo/act"):
-            return JSON, _json(self._act(body))
+    def pages(self, request: Request) -> Answer | None:
+        # Only for pages of this address: another site must not talk as a resident.
+        here = f"http://{request.host}"
+        if request.headers.get("Origin", here) != here:
+            return None
+        asked = (request.method, request.path)
+        if asked == ("GET", "/"):
+            return Answer("text/html; charset=utf-8", PAGE.read_bytes())
+        if asked == ("GET", "/demo/start"):
+            menu = [button.as_dict() for button in self.menu]
+            return json_answer({"residents": RESIDENTS, "menu": menu, "scenes": SCENES, "place": PLACE})
+        if asked == ("GET", "/demo/phone"):
+            return json_answer(self._phone(request.query.get("openid", ""), request.query.get("after", "0")))
+        if asked == ("POST", "/demo/act"):
+            return json_answer(self._act(request.body))
         return None
 
     def _phone(self, openid: str, after: str) -> dict[str, Any]:
@@ -92,7 +111,8 @@ class Demo:
 def describe(seen: Seen) -> str:
     """A line of the phone for a terminal."""
     marks = {"said": "我", "passive": "公众号", "push": "公众号（客服消息）", "typing": "", "fault": "微信"}
-    return f"{marks[seen.way]}：{seen.text}" if marks[seen.way] else f"（{seen.text}）"
+    choices = "".join(f"\n  /选 {place} {words}" for place, (_, words) in enumerate(seen.choices, start=1))
+    return f"{marks[seen.way]}：{seen.text}{choices}" if marks[seen.way] else f"（{seen.text}）"
 
 
 def _picture(value: Any) -> tuple[str, bytes]:
@@ -107,13 +127,15 @@ def _picture(value: Any) -> tuple[str, bytes]:
         raise BadAction("图片读不出来") from None
 
 
+def _choice(value: Any) -> tuple[str, str]:
+    if not (isinstance(value, list) and len(value) == 2 and all(isinstance(part, str) for part in value)):
+        raise BadAction("没有这个选项")
+    return value[0], value[1]
+
+
 def _place(value: Any) -> tuple[float, float, str]:
     try:
         latitude, longitude, label = value or PLACE
         return float(latitude), float(longitude), str(label)[:100]
     except (TypeError, ValueError):
         raise BadAction("位置要写成：纬度、经度、地名") from None
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()

@@ -13,12 +13,13 @@ FAULT_SENTENCE = "该公众号提供的服务出现故障，请稍后再试"
 
 @dataclass(frozen=True)
 class Seen:
-    """One line on the phone. `way`: said (by the resident) | passive | push | typing | fault."""
+    """One line on the phone. `way`: said (by the resident) | passive | push | typing | fault. `choices`: id and words of each answer to tap."""
 
     number: int
     at: float
     way: str
     text: str
+    choices: tuple[tuple[str, str], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -34,10 +35,10 @@ class Phones:
     _seen: dict[str, list[Seen]] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
-    def show(self, openid: str, way: str, text: str) -> None:
+    def show(self, openid: str, way: str, text: str, choices: tuple[tuple[str, str], ...] = ()) -> None:
         with self._changed:
             lines = self._seen.setdefault(openid, [])
-            lines.append(Seen(len(lines) + 1, self.now(), way, text))
+            lines.append(Seen(len(lines) + 1, self.now(), way, text, choices))
             self._changed.notify_all()
 
     def of(self, openid: str, *, after: int = 0) -> list[Seen]:

@@ -14,6 +14,7 @@ from tests.wechat_platform import Account, from_xml, to_xml
 from tests.wechat_sim.api import Api
 from tests.wechat_sim.passive import BadAnswer, read_answer
 from tests.wechat_sim.phone import FAULT_SENTENCE, Phones
+from tests.wechat_sim.web import Web
 
 SECRET = "secret-of-the-simulated-account"
 SECURE, COMPATIBLE, PLAIN = "secure", "compatible", "plain"
@@ -63,6 +64,7 @@ class WeChatPlatform:
             self.account = self.account.with_key("")
         self.phones = phones or Phones()
         self.api = Api(self.account.app_id, SECRET, self.phones)
+        self.web = Web(self.api, lambda: urlsplit(self.service).netloc)
 
     # -- what a resident does -------------------------------------------------------------------------------------
 
@@ -90,6 +92,10 @@ class WeChatPlatform:
     def click(self, openid: str, key: str) -> Delivery:
         return self.send(openid, self.account.event("CLICK", EventKey=key), shown=f"［菜单］{key}")
 
+    def tap(self, openid: str, choice: str, words: str) -> Delivery:
+        """An answer of a menu that was sent as a customer-service message."""
+        return self.send(openid, self.account.text(words, bizmsgmenuid=choice), shown=words)
+
     def send(self, openid: str, fields: Mapping[str, Any], *, shown: str, copies: int = 1) -> Delivery:
         """Blocks until the platform has its answer or gives up. `copies` of each try go out side by side."""
         return self.deliver(self.begin(openid, fields, shown=shown), fields, copies=copies)
@@ -97,7 +103,8 @@ class WeChatPlatform:
     def begin(self, openid: str, fields: Mapping[str, Any], *, shown: str) -> Delivery:
         """The resident has pressed the button; deliver() does the rest."""
         event = fields.get("Event", "")
-        self.api.interact(openid, "tap" if event in _TAPS else "leave" if event == "unsubscribe" else "" if event else "message")
+        tap = event in _TAPS or "bizmsgmenuid" in fields
+        self.api.interact(openid, "tap" if tap else "leave" if event == "unsubscribe" else "" if event else "message")
         self.phones.show(openid, "said", shown)
         return Delivery(openid)
 

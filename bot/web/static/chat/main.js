@@ -2,8 +2,10 @@
 import { api, newId } from "./net.js";
 import { shrink } from "./picture.js";
 import { Log } from "./view.js";
+import { choosePhotos, locate, openWeChat, previewOf, upload } from "./wechat.js";
 
 const POLL_EVERY_MS = 4000;
+const POLL_WITH_PERSON_MS = 1500; // a person types while the resident waits
 const POLL_AT_MOST_MS = 30000;
 const RETRY_AFTER_MS = 1500;
 const MAX_PICTURES = 6;
@@ -17,6 +19,9 @@ const [input, panel, plus, toast, counter] = ["text", "panel", "plus", "toast", 
 
 let skew = 0; // this device's clock may be wrong; stamps follow the server's
 const log = new Log(byId("log"), { baseUrl, assistant, toNewest: byId("to-newest"), clock: () => Date.now() + skew });
+
+let phone = { canLocate: false, canChoose: false }; // by way of WeChat
+const phoneKnown = chat.dataset.jssdk ? openWeChat(chat.dataset.jssdk).then((found) => { phone = found ?? phone; }) : Promise.resolve();
 
 // -- unsent messages survive a reload ---------------------------------------------------------------------------------
 
@@ -79,6 +84,7 @@ function settle({ ok, status, body, now }, node, retry, giveUp = () => {}) {
     noteTime(now);
     log.sent(node, body.user_item.id);
     newestId = body.user_item.id;
+    showPerson(body.person);
     if (body.items.length) showItems(body.items); else body.messages.forEach(showPassing);
     return;
   }
@@ -113,7 +119,8 @@ async function poll() {
     const asked = newestId;
     const answer = await api.items(asked);
     setOffline(answer.status === 0);
-    pollEvery = answer.ok ? POLL_EVERY_MS : Math.min(pollEvery * 2, POLL_AT_MOST_MS);
+    if (answer.ok) showPerson(answer.body.person);
+    pollEvery = answer.ok ? (person ? POLL_WITH_PERSON_MS : POLL_EVERY_MS) : Math.min(pollEvery * 2, POLL_AT_MOST_MS);
     // What the resident said meanwhile is on the screen without its id: such an answer would show it twice.
     if (answer.ok && !waiting && asked === newestId) showItems(answer.body.items);
   }
@@ -126,6 +133,7 @@ async function start() {
   noteTime(answer.now);
   setOffline(answer.status === 0);
   const items = answer.ok ? answer.body.items : [];
+  if (answer.ok) showPerson(answer.body.person);
   if (items.length) showItems(items, { follow: true }); else showWelcome();
   for (const message of unsent.all()) sendMessage(message, log.add({ sender: "resident", text: shownText(message) }, { follow: true }));
   tellScene();
@@ -137,7 +145,8 @@ async function start() {
 // The page was opened by a printed code. Told once: a reload of the page is no second scan.
 function tellScene() {
   if (!chat.dataset.scene) return;
-  history.replaceState(null, "", location.pathname);
+  // WeChat checks its signature against the address that the page has at that moment.
+  phoneKnown.finally(() => history.replaceState(null, "", location.pathname));
   say("", { kind: "scene", scene: chat.dataset.scene });
 }
 
@@ -146,6 +155,17 @@ function showWelcome() {
   const chips = [...byId("examples").content.querySelectorAll("button")];
   log.add({ sender: "bot", text, buttons: chips.map((chip) => ({ title: chip.textContent, payload: chip.dataset.payload })) });
   log.toTop();
+}
+
+let person = null;
+
+function showPerson(name) {
+  if ((name ?? null) === person) return;
+  person = name ?? null;
+  const line = byId("person-here");
+  line.hidden = !person;
+  line.textContent = person ? `工作人员 ${person} 正在和您对话` : "";
+  if (person) pollEvery = POLL_WITH_PERSON_MS;
 }
 
 function setOffline(off) { byId("offline").hidden = !off; }
@@ -233,6 +253,7 @@ byId("place").addEventListener("click", () => {
     showPassing({ text: NO_PLACE[code] ?? NO_PLACE[2] });
     input.focus();
   };
+  if (phone.canLocate) return sayPlace(locate, instead);
   if (!navigator.geolocation) return instead(2);
   showToast("");
   navigator.geolocation.getCurrentPosition(
@@ -242,7 +263,37 @@ byId("place").addEventListener("click", () => {
   );
 });
 
-byId("photo").addEventListener("click", () => byId("file").click());
+async function sayPlace(find, instead) {
+  showToast("");
+  const place = await find();
+  if (place) say("", { kind: "location", location: { ...place, label: "" } }); else instead(1);
+}
+
+byId("photo").addEventListener("click", () => {
+  if (!phone.canChoose) return byId("file").click();
+  openPanel(false);
+  return sayPhotos();
+});
+
+async function sayPhotos() {
+  showToast("");
+  const chosen = (await choosePhotos(MAX_PICTURES)).slice(0, MAX_PICTURES);
+  for (const localId of chosen) {
+    const preview = await previewOf(localId);
+    const node = log.add({ sender: "resident", text: preview ? "" : "（照片）", preview }, { follow: true });
+    sendFromWeChat(localId, node, newId());
+  }
+}
+
+// WeChat takes the photo to its platform, from where the service fetches it; one after the other, because it refuses two at once.
+function sendFromWeChat(localId, node, messageId) {
+  enqueue(node, async () => {
+    const mediaId = await upload(localId);
+    const answer = mediaId ? await twice(() => api.wechatPicture(messageId, mediaId)) : { ok: false, status: 0, body: {}, now: NaN };
+    settle(answer, node, () => sendFromWeChat(localId, node, messageId));
+  });
+}
+
 byId("file").addEventListener("change", async (event) => {
   const files = [...event.target.files];
   event.target.value = "";

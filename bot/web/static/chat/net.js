@@ -7,8 +7,7 @@ const POLL_MS = 15000;
 export const api = {
   items: (after) => call(`/chat/messages?after=${encodeURIComponent(after)}`, { headers: HEADERS }, POLL_MS),
 
-  say: (message) =>
-    call("/chat/messages", { method: "POST", headers: { ...HEADERS, "Content-Type": "application/json" }, body: JSON.stringify(message) }, TURN_MS),
+  say: (message) => post("/chat/messages", message),
 
   picture(messageId, blob) {
     const form = new FormData();
@@ -16,7 +15,15 @@ export const api = {
     form.append("picture", blob, "picture.jpg");
     return call("/chat/pictures", { method: "POST", headers: HEADERS, body: form }, TURN_MS);
   },
+
+  // What the JS-SDK is configured with for the page at this address, and a picture that WeChat has taken to its platform.
+  wechat: (url) => call(`/chat/wechat?url=${encodeURIComponent(url)}`, { headers: HEADERS }, POLL_MS),
+
+  wechatPicture: (messageId, mediaId) => post("/chat/wechat/pictures", { message_id: messageId, media_id: mediaId }),
 };
+
+const post = (url, value) =>
+  call(url, { method: "POST", headers: { ...HEADERS, "Content-Type": "application/json" }, body: JSON.stringify(value) }, TURN_MS);
 
 async function call(url, options, limit) {
   const abort = new AbortController();

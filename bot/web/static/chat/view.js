@@ -67,6 +67,15 @@ export function timeLabel(at, now) {
   return `${(sameYear ? DAY : YEAR_DAY).format(at)} ${CLOCK.format(at)}`;
 }
 
+// What WeChat gave to its platform is fetched from there within seconds, and not there before.
+function loadLater(image) {
+  const [address, tries] = [image.src, [2000, 5000, 15000]];
+  image.addEventListener("error", () => {
+    const pause = tries.shift();
+    if (pause) setTimeout(() => { image.src = `${address}?again=${tries.length}`; }, pause);
+  });
+}
+
 // -- the log --------------------------------------------------------------------------------------------------------
 
 export class Log {
@@ -105,8 +114,9 @@ export class Log {
     const resident = item.sender === "resident";
     if (resident) this.dropReplies();
     const bubble = this.bubble(item);
-    const column = el("div", "column", el("span", "visually-hidden", resident ? "您说：" : `${this.assistant}说：`), el("div", "line-up", bubble));
-    const node = el("div", `item ${resident ? "resident" : "bot"}`);
+    const who = resident ? "您说：" : item.sender === "staff" ? "工作人员说：" : `${this.assistant}说：`;
+    const column = el("div", "column", el("span", "visually-hidden", who), el("div", "line-up", bubble));
+    const node = el("div", `item ${resident ? "resident" : item.sender === "staff" ? "bot staff" : "bot"}`);
     if (!resident) node.append(this.avatar());
     node.append(column);
     if (item.id) node.dataset.id = item.id;
@@ -123,6 +133,7 @@ export class Log {
     image.alt = "您发的照片";
     image.src = item.preview ?? `/chat/pictures/${encodeURIComponent(item.attachment)}`;
     image.addEventListener("load", () => this.follow(), { once: true });
+    if (!item.preview) loadLater(image);
     const link = el("a", "", image);
     Object.assign(link, { href: image.src, target: "_blank", rel: "noopener" });
     return el("div", "bubble picture", link);

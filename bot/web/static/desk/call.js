@@ -69,7 +69,8 @@ function showCall() {
 }
 
 function showBanner() {
-  const { emergency, sensitive } = state.forms[active];
+  const emergency = state.forms.find((form) => form.emergency)?.emergency; // whichever of the appeals it is in
+  const { sensitive } = state.forms[active];
   const strip = byId("banner");
   const urgent = strip.querySelector("[data-emergency]");
   const careful = strip.querySelector("[data-sensitive]");
@@ -101,7 +102,7 @@ function showTabs() {
   tabs.replaceChildren(
     ...state.forms.map((form, n) => {
       const problem = form.problems.length ? " •" : "";
-      const tab = tabButton(`第 ${n + 1} 件　${form.fields.title.value ?? ""}${problem}`, n, () => choose(n));
+      const tab = tabButton(`${n + 1}　${form.fields.title.value ?? "（还没有标题）"}${problem}`, n, () => choose(n));
       tab.setAttribute("role", "tab");
       tab.setAttribute("aria-selected", String(n === active));
       tab.tabIndex = n === active ? 0 : -1;

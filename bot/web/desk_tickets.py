@@ -80,7 +80,7 @@ class TicketPages:
             "category": self.services.catalogue.get_category(petition.category),
             "place": mask(str((petition.place or {}).get("text") or "")),
             "filed": short_time(ticket.filed_at),
-            "due": short_time(ticket.due_at) if ticket.due_at else "",
+            "due": short_time(ticket.due_at) if ticket.due_at and waits else "",
             "overdue": waits and bool(due) and due < now,
             "low": bool(petition.model) and petition.category_confidence < self.services.tickets.lanes.file and not petition.fixed,
         }
