@@ -32,6 +32,9 @@ format: $(STAMP) ## sort imports and mend what ruff can mend
 soak: setup ## kill the server again and again; nothing may be lost or filed twice
 	@$(PY) -m tests.soak --full
 
+promote-soak: setup ## promote and roll back while residents talk to two servers: no failed turn, all follow within 10 s
+	@$(PY) -m tests.promote_soak
+
 wechat-sim: setup ## play a resident on a simulated WeChat, in the browser or in the terminal (SIM="--terminal")
 	@$(PY) -m tests.wechat_sim $(SIM)
 
@@ -60,4 +63,4 @@ lock: $(STAMP) ## resolve requirements.in anew
 clean: ## remove environment, models and data of this checkout
 	rm -rf $(VENV) $(VENV)-bench models var .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test lint format soak wechat-sim wechat-soak bench-chat bench-desk bench-search bench-wechat bench-nlu lock clean
+.PHONY: help setup run test lint format soak promote-soak wechat-sim wechat-soak bench-chat bench-desk bench-search bench-wechat bench-nlu lock clean

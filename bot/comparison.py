@@ -20,14 +20,17 @@ Tell = Callable[[float, str], None]
 WARM_UP = 20
 
 
-def compare_model(services: Services, version: str, tell: Tell = lambda share, step: None, **more: Any) -> dict[str, Any]:
+def compare_model(
+    services: Services, version: str, tell: Tell = lambda share, step: None, *, leave_out: Sequence[str] = (), **more: Any
+) -> dict[str, Any]:
     """The report on this model beside the one that serves today, kept with the model; `more` goes into it.
 
-    Takes about 10 s to load each model and 10 ms for each item. Raises ModelError, AssistantError.
+    `leave_out`: sources whose labels are not to be trusted, and so are no test items either. Takes about 10 s to load each model and
+    10 ms for each item. Raises ModelError, AssistantError.
     """
     RulesFollower(services).follow()  # a model may read categories that the city has added
     seed_shipped(services)
-    items, serving = list_frozen(services), promoted_model(services)
+    items, serving = [item for item in list_frozen(services) if item.source not in leave_out], promoted_model(services)
     if not items:
         raise ModelError("没有考题，不能对比")
     path = archive_path(services.settings.models_dir, version)
@@ -45,6 +48,7 @@ def compare_model(services: Services, version: str, tell: Tell = lambda share, s
         **build_report(items, candidate, known, first_level_names(services)),
         "model": version,
         "serving_model": serving,
+        "left_out": list(leave_out),
         "at": db.iso(services.now()),
         "size_mb": round(path.stat().st_size / 2**20, 1),
         **more,

@@ -56,7 +56,7 @@ def run_training(job: JobRun) -> Mapping[str, Any]:
         _train(job, dataset, data_hash, version)
     elif same != version:
         job.log(f"数据和上次训练 {same} 时完全一样，不用重新训练")
-    passed = _compare(job, same or version, 0.75, dataset=_facts(dataset))
+    passed = _compare(job, same or version, 0.75, leave_out=job.params.get("leave_out", ()), dataset=_facts(dataset))
     return {"version": same or version, "passed": passed, "same": same not in (None, version)}
 
 
@@ -68,7 +68,7 @@ def run_comparison(job: JobRun) -> Mapping[str, Any]:
         raise JobError("没有这个模型")
     earlier = report_of(row) or {}
     kept = {"dataset": earlier["dataset"]} if "dataset" in earlier else {}
-    return {"version": version, "passed": _compare(job, version, 0.0, **kept)}
+    return {"version": version, "passed": _compare(job, version, 0.0, leave_out=earlier.get("left_out", ()), **kept)}
 
 
 def _version(services: Services, job_id: int) -> str:

@@ -20,11 +20,11 @@ from scipy.sparse import csr_matrix
 
 from bot.nlu.corpus import ORIGIN, SAMPLED, WEIGHT
 from bot.nlu.features import MAX_CHARACTERS, Row, Vectorizer, opening_tokens, tokens_from_words, words_of
-from bot.nlu.linear import Aids, Fitting, Floats, LinearReader, fit_mixing, softmax
+from bot.nlu.linear import Fitting, Floats, LinearReader, fit_mixing, softmax
 from bot.text import fold
 
-# For how many of the project's texts one of the city's counts.
-CITY_WEIGHT = 5.0
+# For how many of the project's texts one of the city's counts: of a sample, and of what somebody picked to put right.
+SAMPLE_WEIGHT, PICKED_WEIGHT = 2.0, 5.0
 # Fewer say nothing reliable of how a city writes; a class needs some to be held out.
 ENOUGH, LEAST_OF_CLASS = 300, 6
 # The rest stays with the reader of all texts, so that a class the sample lacks can still be found.
@@ -47,7 +47,9 @@ class CityText:
     @property
     def count(self) -> float:
         """For how many of the project's texts it counts."""
-        return CITY_WEIGHT * self.weight if self.origin else 1.0
+        if self.origin is None:
+            return 1.0
+        return self.weight * (SAMPLE_WEIGHT if self.origin == SAMPLED else PICKED_WEIGHT)
 
 
 def counts_of(texts: Sequence[CityText]) -> Floats:
@@ -83,14 +85,13 @@ def opening_of(text: str) -> list[str]:
 
 
 def fit_city_reading(
-    matrix: csr_matrix, labels: Sequence[str], texts: Sequence[CityText], aids: Aids | None
+    matrix: csr_matrix, truth: npt.NDArray[np.str_], texts: Sequence[CityText], whole: Floats | None
 ) -> CityReading | None:
-    """None where there is no sample large enough to learn from. `labels` and `aids` are those of the reader of whole texts."""
-    truth = np.array(labels)
+    """None where there is no sample large enough to learn from. `whole`: what the reader of whole texts says of each text that it has
+    not seen; None where that cannot be told."""
     sample = _sample(truth, texts)
     if len(sample) < ENOUGH or len(np.unique(truth[sample])) < 2:
         return None
-    whole = Fitting(blend=True, aids=aids, counts=counts_of(texts)).held_out_scores(matrix, truth)
     own = np.flatnonzero([one.origin is None for one in texts])
     if whole is None or not len(own):
         return None

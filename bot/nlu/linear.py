@@ -55,11 +55,12 @@ class LinearReader:
         blend: bool = False,
         aids: Aids | None = None,
         counts: Floats | None = None,
+        held_out: Floats | None = None,
     ) -> LinearReader:
         """Fits in seconds on some thousand texts. The temperature comes from out-of-fold scores, never from training scores.
 
         `aids` are rows and labels to learn from that are no texts: they say nothing of how sure to be. Their labels occur in `labels`.
-        `counts`: for how many texts each row counts; None = one each.
+        `counts`: for how many texts each row counts; None = one each. `held_out`: Fitting.held_out_scores(), where they are known already.
         """
         truth = np.array(labels)
         classes = np.unique(truth)
@@ -69,7 +70,9 @@ class LinearReader:
         position = _own_features(matrix, *([aids[0]] if aids else []))
         matrix, aids = _narrowed(matrix, position), (_narrowed(aids[0], position), aids[1]) if aids else None
         fitting = Fitting(C, blend, aids, counts)
-        temperature = _fit_temperature(matrix, truth, classes, fitting) if calibrate else UNCALIBRATED
+        if calibrate and held_out is None:
+            held_out = fitting.held_out_scores(matrix, truth)
+        temperature = UNCALIBRATED if held_out is None else _fit_temperature(held_out, truth, classes)
         weights, bias = fitting.hyperplanes(matrix, truth)
         return cls.at_rest(tuple(map(str, classes)), weights, bias, temperature, position)
 
@@ -168,10 +171,7 @@ def _complement(matrix: csr_matrix, truth: npt.NDArray[np.str_], counts: Floats 
     return counted * (float((matrix @ like).std()) / spread if spread else 0.0)
 
 
-def _fit_temperature(matrix: csr_matrix, truth: npt.NDArray[np.str_], classes: npt.NDArray[np.str_], fitting: Fitting) -> float:
-    scores = fitting.held_out_scores(matrix, truth)
-    if scores is None:
-        return UNCALIBRATED
+def _fit_temperature(scores: Floats, truth: npt.NDArray[np.str_], classes: npt.NDArray[np.str_]) -> float:
     answers = np.searchsorted(classes, truth)
     candidates = np.arange(1.0, 12.01, 0.25)
     losses = [

@@ -27,7 +27,7 @@ from bot.nlu.context import answers_the_card, draft_text, names_the_place
 from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer
 from bot.nlu.lexicon import Hit, Lexicon
-from bot.nlu.linear import Aids, LinearReader, softmax
+from bot.nlu.linear import Aids, Fitting, LinearReader, softmax
 from bot.nlu.request_type import RequestTypeReader
 from bot.nlu.splitter import PARTS
 from bot.nlu.urgency import judge_urgency
@@ -84,9 +84,12 @@ class CategoryReader:
         aids = (aids[0][kept], [aids[1][number] for number in kept]) if aids and kept else None
         first_aids = (aids[0], [code[:2] for code in aids[1]]) if aids else None
         firsts = [code[:2] for code in codes]
-        first = LinearReader.fit(matrix, firsts, blend=True, aids=first_aids, counts=counts_of(city) if city else None)
-        theirs = fit_city_reading(matrix, firsts, city, first_aids) if city else None
-        return cls(first, _fit_leaves(matrix, codes, aids, city), theirs)
+        if not city:
+            return cls(LinearReader.fit(matrix, firsts, blend=True, aids=first_aids), _fit_leaves(matrix, codes, aids, None))
+        truth, counts = np.array(firsts), counts_of(city)
+        unseen = Fitting(blend=True, aids=first_aids, counts=counts).held_out_scores(matrix, truth)
+        first = LinearReader.fit(matrix, firsts, blend=True, aids=first_aids, counts=counts, held_out=unseen)
+        return cls(first, _fit_leaves(matrix, codes, aids, city), fit_city_reading(matrix, truth, city, unseen))
 
     def best(self, row: Row, text: str = "", *, count: int = TOP_CATEGORIES) -> list[tuple[str, float]]:
         """(leaf code, confidence), best first.
