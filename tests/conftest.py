@@ -60,15 +60,15 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def city() -> tuple[Catalogue, Gazetteer]:
+def shipped_city() -> tuple[Catalogue, Gazetteer]:
     catalogue = load_catalogue(DATA_DIR, Settings().city)
     return catalogue, load_gazetteer(DATA_DIR, Settings().city, catalogue.city)
 
 
 @pytest.fixture
-def services(settings: Settings, clock: Clock, migrated: Path, city: tuple[Catalogue, Gazetteer]) -> Iterator[Services]:
+def services(settings: Settings, clock: Clock, migrated: Path, shipped_city: tuple[Catalogue, Gazetteer]) -> Iterator[Services]:
     shutil.copyfile(migrated, settings.var_dir / migrated.name)
-    catalogue, gazetteer = map(copy.copy, city)  # a test may exchange what is in them
+    catalogue, gazetteer = map(copy.copy, shipped_city)  # a test may exchange what is in them
     built = services_of(settings, clock, catalogue, gazetteer)
     yield built
     built.engine.dispose()

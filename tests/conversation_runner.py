@@ -152,8 +152,10 @@ class Runner:
             if not _wait(lambda number=number: number in self.dispatch.counts()):
                 yield f"dispatch never received {number}"
                 continue
-            received = self.dispatch.tickets()[number]
-            yield from (f"dispatch has another {key}" for key in ("category", "department") if received[key] != ticket[key])
+            for key in ("category", "department"):  # what changed after filing comes as an update, a moment later
+                wanted = ticket[key]
+                if not _wait(lambda number=number, key=key, wanted=wanted: self.dispatch.tickets()[number][key] == wanted):
+                    yield f"dispatch has another {key}"
             if self.dispatch.counts()[number] != 1:
                 yield f"dispatch received {number} more than once"
 

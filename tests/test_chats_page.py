@@ -1,6 +1,7 @@
 """Residents and staff in real browsers at once, on the whole service with the trained model: taking over and giving back, and who sees what."""
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,7 @@ def test_agent_takes_a_chat_over_and_gives_it_back(windows: Any, site: str, serv
     expect(citizen.locator("#person-here")).to_be_hidden()
 
     say(citizen, "确认提交")
-    expect(citizen.locator(".item.bot", has_text="编号").first).to_be_visible()
+    expect(citizen.locator(".item.bot", has_text=re.compile(r"\d{8}-\d{4}")).first).to_be_visible()
     with services.engine.connect() as connection:
         row = connection.execute(select(tickets)).one()
     petition = services.tickets.get_ticket(row.number).petition

@@ -248,7 +248,8 @@ def test_turns_of_a_call_are_read_with_their_draft(classify: Classify, tmp_path:
     (row,) = classify(_write(tmp_path / "in.jsonl", [{"id": 7, "turns": turns}]), "out.jsonl")
     assert (row["id"], row["turns"]) == (7, turns)
     assert row["parse"]["text"] == "我姓王，山阳小区三号楼电梯坏了"
-    assert row["parse"]["draft"]["name"] == {"value": "王", "turn": 1, "confidence": row["parse"]["draft"]["name"]["confidence"]}
+    name = row["parse"]["draft"]["name"]
+    assert (name["value"], name["turn"], name["start"], name["end"]) == ("王", 1, 2, 3)
 
 
 def test_broken_row_is_named_and_the_others_are_read(classify: Classify, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -468,9 +469,11 @@ def test_promote_and_rollback_change_which_model_serves(two_models: dict[str, st
 
 
 def test_model_that_misses_emergencies_is_not_promoted(environment: dict[str, str], two_models: dict[str, str], database: Any) -> None:
-    database.execute("UPDATE model SET metrics = ? WHERE version = ?", (json.dumps({"emergency_recall": 0.9}), SECOND))
+    good = {"macro_f1": 0.9, "accuracy": 0.9, "per_class": {}, "emergency": {"recall": 1.0}, "must_pass": {"total": 1, "passed": 1}}
+    report = {"candidate": {**good, "emergency": {"recall": 0.5}}, "serving": good, "serving_model": FIRST}
+    database.execute("UPDATE model SET report = ? WHERE version = ?", (json.dumps(report), SECOND))
     database.commit()
-    assert "misses emergencies" in refuse(two_models, "models", "promote", SECOND)
+    assert "紧急情况只认出" in refuse(two_models, "models", "promote", SECOND)
     assert _states(two_models) == {FIRST: "promoted", SECOND: "candidate"}
 
 
@@ -503,8 +506,8 @@ def test_user_add_keeps_only_a_hash_of_the_password(environment: dict[str, str],
     row = database.execute("SELECT * FROM staff_user").fetchone()
     assert (row["username"], row["role"], json.loads(row["districts"])) == ("zhang", "supervisor", ["清江浦区", "淮阴区"])
     assert PasswordHasher().verify(row["password_hash"], "correct horse")
-    assert "already" in refuse(environment, *add, stdin="another password\n")
-    assert "8 characters" in refuse(environment, "user", "add", "li", stdin="short\n")
+    assert "已经有用户 zhang" in refuse(environment, *add, stdin="another password\n")
+    assert "8 个字符" in refuse(environment, "user", "add", "li", stdin="short\n")
 
 
 def test_wrong_usage_exits_with_2(environment: dict[str, str]) -> None:

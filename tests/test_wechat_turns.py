@@ -13,6 +13,7 @@ from sqlalchemy import update
 from bot.background import pushing
 from bot.conversation import InboundMessage
 from bot.db import iso, transaction
+from bot.history import read_history
 from bot.ordered_pool import OrderedPool
 from bot.schema import inbound_messages, wechat_accounts
 from bot.web import wechat as wechat_view
@@ -222,7 +223,7 @@ def test_message_kept_by_a_newer_version_is_answered_after_a_roll_back(channel: 
         )
     ((_, message, reply),) = channel.conversations.recover(older_than=timedelta(0))
     assert message.text == "路灯坏了" and reply.messages[0].text == "收到：路灯坏了"
-    assert channel.conversations.history(channel.conversation_id)[0].text == "路灯坏了"
+    assert read_history(channel.services, channel.conversation_id)[0].text == "路灯坏了"
 
 
 def test_push_that_died_with_its_process_does_not_block_the_next_answers(channel: Channel, platform: Platform) -> None:
