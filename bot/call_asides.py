@@ -18,7 +18,7 @@ from bot.similar import Earlier, find_cluster, find_earlier, find_similar
 from bot.staff import StaffMember
 from bot.ticket import FINAL_STATES, STATES
 
-MOST_ENTRIES = 3
+MOST_ENTRIES, NEWEST_TURNS = 3, 8
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Asides:
         }
 
     def _entries(self, call: PhoneCall, form: Form) -> list[Entry]:
-        """Answers to what was asked in any turn, the newest question first."""
-        asked = [turn.text for turn in reversed(call.turns) if turn.speaker == "citizen"]
+        """Answers to what was asked lately, the newest question first, and to the matter as it is written down."""
+        asked = [turn.text for turn in reversed(call.turns) if turn.speaker == "citizen"][:NEWEST_TURNS]
         found = (find_entry(self.services.catalogue, text) for text in [*asked, form.petition.description] if text)
         return list({entry.id: entry for entry in found if entry}.values())[:MOST_ENTRIES]
 

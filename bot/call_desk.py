@@ -89,9 +89,10 @@ class CallDesk:
         """Supervisors read every call of their districts, confidential ones where they are cleared for it."""
         if not member.is_at_least("supervisor"):
             return False
-        petitions = [form.petition for form in self.forms(call, self.reader.follow(call))]
+        access, petitions = Access(self.services, member), [form.petition for form in self.forms(call, self.reader.follow(call))]
         return all(
             member.may_read(district=self.services.tickets.district_of(p), confidential=is_confidential(p, self.services.catalogue))
+            and access.may_see_person(p)
             for p in petitions
         )
 
@@ -223,7 +224,7 @@ class CallDesk:
     def view(self, call: PhoneCall, member: StaffMember) -> dict[str, Any]:
         reading = self.reader.follow(call)
         forms = self.forms(call, reading)
-        filed = [self.services.tickets.get_ticket(number) for number in call.ticket_numbers]
+        filed = [self.services.tickets.get_ticket(item["number"]) for item in call.form.get("filed", ())]
         # Who filed a confidential call without being cleared for such may not go on reading it.
         withheld = bool(filed) and not member.cleared and any(f.petition.confidential for f in forms)
         return {"token": token_of(call, reading), **state_of(call, reading, forms, filed, self.services, withheld=withheld)}

@@ -5,27 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy.engine import Connection
-
 from bot.calls import DROPPED, FILED, CallClosed, Calls
+from bot.corrections import Correction, keep_corrections
 from bot.db import iso, transaction
 from bot.petition import Petition, petition_from_dict
 from bot.services import Services
-from bot.staff_schema import corrections
 from bot.ticket import Ticket
 
 # How a form is to be filed: beside an open ticket of the same trouble, as its own, or as an addition to that ticket.
 JOIN, ALONE, MERGE = "join", "alone", "merge"
-
-
-@dataclass(frozen=True)
-class Correction:
-    """What a person changed of what the model had read; `evidence` are the words the old value came from."""
-
-    field: str
-    old: Any
-    new: Any
-    evidence: str
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,8 @@ class CallFiling:
                 for ticket, filing in zip(numbers, filings, strict=True)
             ]
             for filing in filings:
-                self._keep_corrections(connection, call_id, filing, username)
+                model = filing.petition.model
+                keep_corrections(self.services, filing.corrections, source="call", subject=call_id, username=username, model=model)
             # Who wants to be anonymous is not kept by the number that the telephone showed either.
             forget = {"caller": None, "person_key": None} if all(filing.petition.anonymous for filing in filings) else {}
             self.calls.touch(
@@ -107,15 +96,3 @@ class CallFiling:
         ticket = self.services.tickets.get_ticket(number)
         texts = tuple(said for said in ticket.petition.texts if said != note)
         self.services.tickets.correct(number, replace(ticket.petition, texts=texts), note="撤销并单，前一条补充不属于此单", actor=username)
-
-    def _keep_corrections(self, connection: Connection, call_id: str, filing: Filing, username: str) -> None:
-        rows = [
-            {
-                "at": iso(self.services.now()), "username": username, "source": "call", "subject": call_id, "field": change.field,
-                "old": self.calls.seal(change.old), "new": self.calls.seal(change.new), "evidence": self.calls.seal(change.evidence),
-                "model": filing.petition.model,
-            }
-            for change in filing.corrections
-        ]  # fmt: skip
-        if rows:
-            connection.execute(corrections.insert(), rows)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from bot.call_filing import Correction
 from bot.catalogue import OTHER, REQUEST_TYPES, URGENCIES, Catalogue, CatalogueError
+from bot.corrections import Correction
 from bot.gazetteer import Gazetteer
 from bot.petition import MAX_TITLE, Petition, facts_in, find_phone, matter_of, missing_slots
 from bot.ticket import departments_of

@@ -50,7 +50,7 @@ def state_of(
         "turns": [] if withheld else _turns(call, reading),
         "forms": [] if withheld else [_form(form, call.relation(number), services) for number, form in enumerate(forms)],
         "appeals": {"heard": len((reading.parse or {}).get("draft", {}).get("parts", ())) or 1, "set": call.form.get("appeals")},
-        "filed": [_filed(ticket, relation) for ticket, relation in zip(filed, _relations(call), strict=False)],
+        "filed": [_filed(ticket, relation) for ticket, relation in zip(filed, _relations(call), strict=True)],
         "withheld": withheld,
     }
 

@@ -126,7 +126,7 @@ class Calls:
             row = connection.execute(_LOCKED, {"id": call_id}).one()
             changed = self._add_turns(connection, call_id, turns, now)
             values: dict[str, Any] = {}
-            if caller and not row.caller:
+            if caller and not row.caller and row.state == OPEN:  # who was promised anonymity is not noted by a late delivery
                 values.update(caller=self.seal(caller), person_key=self.services.vault.person_key(caller))
             if username and not row.username:
                 values["username"] = username
@@ -134,7 +134,8 @@ class Calls:
                 values["ended_at"] = now
             if changed or values:
                 self.touch(connection, call_id, **values)
-            return self._load(connection, call_id)
+            call = self._load(connection, call_id)
+        return self._remember(call)
 
     def open(self, turns: Sequence[NewTurn], *, username: str, origin: str) -> PhoneCall:
         """A call that a person brings: pasted, uploaded or blank. It is theirs and over."""
@@ -142,7 +143,8 @@ class Calls:
 
     def _add_turns(self, connection: Connection, call_id: str, turns: Sequence[NewTurn], now: str) -> bool:
         rows = connection.execute(_TURNS, {"id": call_id}).fetchall()
-        known = {row.turn_id: str(self._unseal(row.text)) for row in rows}
+        sealed = {row.turn_id: row.text for row in rows}
+        known = {turn.turn_id: str(self._unseal(sealed[turn.turn_id])) for turn in turns if turn.turn_id in sealed}
         position = max((row.position for row in rows), default=-1)
         latest = max((row.at for row in rows), default=now)
         changed = False
@@ -152,7 +154,7 @@ class Calls:
                 continue
             if turn_id in known:
                 connection.execute(_REVISE, {"of_call": call_id, "turn": turn_id, "said": self.seal(turn.text)})
-            elif len(known) >= MOST_TURNS:
+            elif position + 1 >= MOST_TURNS:
                 raise CallClosed(f"一通电话最多记 {MOST_TURNS} 轮，后面的请另开一张空白单。")
             else:
                 position += 1

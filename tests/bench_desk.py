@@ -119,8 +119,8 @@ class OneCall:
             self.call_id, self.sent, self.over = f"bench-{self.number}-{turn}", {}, False
             page = threading.Thread(target=self._page)
             self._talk(page)
-            self.over = True
-            page.join()
+            if page.ident is not None:
+                page.join()
             turn += 1
 
     def _talk(self, page: threading.Thread) -> None:
@@ -132,6 +132,7 @@ class OneCall:
             try:
                 line.ask("POST", f"/api/calls/{self.call_id}/turns", body)
             except (OSError, http.client.HTTPException) as error:
+                self.over = True
                 self._note(str(error))
                 return
             with self.shared.lock:
@@ -140,10 +141,12 @@ class OneCall:
                 page.start()
             time.sleep(self.chance.uniform(*PAUSE))
             if time.monotonic() > self.shared.until:
-                return
+                break
+        self.over = True
+        line.ask("POST", f"/api/calls/{self.call_id}/turns", {"turns": [], "ended": True})
 
     def _page(self) -> None:
-        line, have, read = Line(self.port, self.cookie), "", 0
+        line, have, read, looked = Line(self.port, self.cookie), "", 0, ""
         while not (self.over and read >= max(self.sent, default=0)):
             try:
                 state = line.ask("GET", f"/desk/calls/{self.call_id}/state{f'?have={quote(have)}' if have else ''}")
@@ -151,13 +154,16 @@ class OneCall:
                 self._note(str(error))
                 return
             if "token" not in state:
-                if self.over:
-                    break
                 continue
             now, have, newest = time.perf_counter(), state["token"], state["reading"]["turns"]
             with self.shared.lock:
                 self.shared.times += [now - self.sent[turn] for turn in range(read + 1, newest + 1)]
             read = max(read, newest)
+            values = state["forms"][0]["fields"]
+            key = json.dumps([values[name]["value"] for name in ("place", "category", "phone", "anonymous")])
+            if key != looked:  # the right column, as the page asks for it
+                looked = key
+                line.ask("GET", f"/desk/calls/{self.call_id}/aside?form=0")
         with self.shared.lock:
             self.shared.never_read += max(0, max(self.sent, default=0) - read)
 

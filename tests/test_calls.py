@@ -337,6 +337,8 @@ def test_anonymous_caller_leaves_neither_name_nor_number(telephone: Telephone, a
     assert rows(services, tickets)[0].person_key is None
     (call,) = rows(services, calls)
     assert call.caller is None and call.person_key is None
+    telephone.say(CALL, as_turns(SECOND, 20), caller="13900000077")
+    assert rows(services, calls)[0].caller is None
 
 
 def test_confidential_report_hides_who_spoke(telephone: Telephone, agent: StaffClient, services: Services) -> None:

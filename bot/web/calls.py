@@ -52,7 +52,7 @@ def create_blueprint(desk: CallDesk) -> Blueprint:
                 except CallClosed as error:
                     abort(409, str(error))
                 except TicketClosed:
-                    abort(409, "那张工单已经办结，不能再并入，请改为单独登记。")
+                    abort(409, "那张工单已经办结，不能再并入或撤销，请改为单独登记。")
 
             blueprint.add_url_rule(f"/<call_id>{rule}", view.__name__, answer, methods=[method])
             return answer

@@ -17,7 +17,7 @@ from bot.web.api import BadRequest, may_call, read_json
 
 MOST_IN_ONE, MAX_TURN_TEXT = 500, 4000
 SPEAKERS = ("agent", "citizen")
-_CALL_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_CALL_ID = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 
 
 def create_blueprint(desk: CallDesk) -> Blueprint:
@@ -36,7 +36,7 @@ def create_blueprint(desk: CallDesk) -> Blueprint:
     @blueprint.post("/<call_id>/turns")
     def take(call_id: str) -> tuple[Response, int] | Response:
         if not _CALL_ID.fullmatch(call_id):
-            raise BadRequest("通话编号应为 1 到 64 个字母、数字或 _ . : -")
+            raise BadRequest("通话编号应为 1 到 64 个字母、数字或 _ . @ -")
         body = read_json()
         turns, ended = turns_in(body), body.get("ended", False)
         if not isinstance(ended, bool):

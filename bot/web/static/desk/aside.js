@@ -2,10 +2,13 @@
 // form, so that the form never waits for it.
 import { attempt, getJson, postJson } from "../staff/net.js";
 
-const WAIT_MS = 500;
+// What the form says is looked up soon; what was said since only now and then.
+const SOON_MS = 500;
+const LATER_MS = 3000;
 let url = "";
 let onState = () => {};
 let wanted = "";
+let heard = 0;
 let timer = 0;
 let latest = null;
 let relation = null;
@@ -20,17 +23,24 @@ export function setUpAside(callUrl, stateChanged) {
 // Asks anew when what it depends on has changed; otherwise only the chosen relation is drawn again.
 export function showAside(form, which, turns, isLocked) {
   const values = form.fields;
-  const key = JSON.stringify([which, values.place.value, values.category.value, values.phone.value, values.anonymous.value, turns]);
+  const key = JSON.stringify([which, values.place.value, values.category.value, values.phone.value, values.anonymous.value]);
   const changed = JSON.stringify(relation) !== JSON.stringify(form.relation) || number !== which || locked !== isLocked;
   [relation, number, locked] = [form.relation, which, isLocked];
   if (key !== wanted) {
     wanted = key;
-    clearTimeout(timer);
-    timer = setTimeout(fetchAside, latest ? WAIT_MS : 0);
-  } else if (changed && latest) draw();
+    plan(latest ? SOON_MS : 0);
+  } else if (turns !== heard && !timer) plan(LATER_MS);
+  else if (changed && latest) draw();
+  heard = turns;
+}
+
+function plan(wait) {
+  clearTimeout(timer);
+  timer = setTimeout(fetchAside, wait);
 }
 
 async function fetchAside() {
+  timer = 0;
   const key = wanted;
   const found = await getJson(`${url}/aside?form=${number}`).catch(() => null);
   if (!found || key !== wanted) return;

@@ -105,6 +105,7 @@ function showTabs() {
       const tab = tabButton(`${n + 1}　${form.fields.title.value ?? "（还没有标题）"}${problem}`, n, () => choose(n));
       tab.setAttribute("role", "tab");
       tab.setAttribute("aria-selected", String(n === active));
+      tab.setAttribute("aria-controls", "sheet");
       tab.tabIndex = n === active ? 0 : -1;
       return tab;
     }),
@@ -263,6 +264,14 @@ async function follow() {
     }
   }
 }
+
+byId("tabs").addEventListener("keydown", (event) => {
+  const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+  if (!by || event.altKey || !event.target.matches("[role=tab]")) return;
+  event.preventDefault();
+  choose((active + by + state.forms.length) % state.forms.length);
+  byId("tabs").querySelector("[aria-selected=true]").focus();
+});
 
 const note = byId("note-text");
 byId("note").addEventListener("submit", async (event) => {
