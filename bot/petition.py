@@ -382,7 +382,7 @@ def title_of(petition: Petition) -> str:
     where = str((petition.place or {}).get("text") or "")
     for clause in re.split(r"[，。！？；,!?;\n\s]", _without_place(petition.description, where)):
         cleaned = re.sub(r"^(?:的|你好|您好|喂|请问|我要|我想|反映|投诉|举报|一下|咨询|个事|就是|那个|关于|还有|另外|麻烦|啊|哎|[\s:：])+", "", clause.strip())
-        if len(cleaned) < 3 or _CONFIDENTIAL.search(cleaned) or _ANONYMOUS.search(cleaned):
+        if len(cleaned) < 3 or find_phone(cleaned) or _CONFIDENTIAL.search(cleaned) or _ANONYMOUS.search(cleaned):
             continue
         score = sum(float(span["weight"]) for span in petition.evidence if str(span["text"]) in cleaned) + min(len(cleaned), 12) / 100
         if score > best_score:

@@ -69,7 +69,7 @@ def test_running_job_is_cancelled(running: Services) -> None:
 
 def test_killed_job_is_taken_up_again(running: Services) -> None:
     job_id = submit_job(running, PROBE, {"steps": 100}, username="supervisor")
-    wait_for(running, job_id, lambda job: "第 1 步" in job.log)
+    wait_for(running, job_id, lambda job: "第 3 步" in job.log)
     os.kill(process_of(job_id, os.getpid()), signal.SIGKILL)
     job = wait_for(running, job_id, lambda job: job.ended)
     assert job.state == DONE and job.log.count("第 1 步\n") == 2

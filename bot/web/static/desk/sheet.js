@@ -231,6 +231,14 @@ export function flush() {
   return sending;
 }
 
+// Whoever leaves or reloads the page while typing loses nothing: these requests outlive it.
+addEventListener("pagehide", () => {
+  for (const [where, value] of unsaved) {
+    const [of, name] = where.split(":");
+    postJson(`${url}/form`, { form: Number(of), field: name, value }, "POST", { keepalive: true }).catch(() => {});
+  }
+});
+
 // What the page shows of every form, for filing.
 export function collect(forms) {
   return forms.map((of, n) => {

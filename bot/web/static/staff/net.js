@@ -27,8 +27,8 @@ async function ask(url, options) {
 
 export const getJson = (url, options = {}) => ask(url, options);
 
-export const postJson = (url, body = {}, method = "POST") =>
-  ask(url, { method, headers: { "Content-Type": "application/json", "X-CSRFToken": token() }, body: JSON.stringify(body) });
+export const postJson = (url, body = {}, method = "POST", more = {}) =>
+  ask(url, { ...more, method, headers: { "Content-Type": "application/json", "X-CSRFToken": token() }, body: JSON.stringify(body) });
 
 // Files and forms; the browser sets the content type.
 export const postForm = (url, form) => ask(url, { method: "POST", headers: { "X-CSRFToken": token() }, body: form });
