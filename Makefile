@@ -35,6 +35,10 @@ soak: setup ## kill the server again and again; nothing may be lost or filed twi
 promote-soak: setup ## promote and roll back while residents talk to two servers: no failed turn, all follow within 10 s
 	@$(PY) -m tests.promote_soak
 
+studio-loop: setup ## a correction on the desk is reviewed, trained, promoted and serves, in a browser (6 minutes)
+	@sh scripts/system-packages.sh
+	@$(PY) -m pytest -n 0 -m loop
+
 wechat-sim: setup ## play a resident on a simulated WeChat, in the browser or in the terminal (SIM="--terminal")
 	@$(PY) -m tests.wechat_sim $(SIM)
 
@@ -63,4 +67,4 @@ lock: $(STAMP) ## resolve requirements.in anew
 clean: ## remove environment, models and data of this checkout
 	rm -rf $(VENV) $(VENV)-bench models var .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test lint format soak promote-soak wechat-sim wechat-soak bench-chat bench-desk bench-search bench-wechat bench-nlu lock clean
+.PHONY: help setup run test lint format soak promote-soak studio-loop wechat-sim wechat-soak bench-chat bench-desk bench-search bench-wechat bench-nlu lock clean

@@ -36,6 +36,7 @@ from bot.settings import Settings, settings_from_environment
 from bot.web import (
     STATIC,
     TEMPLATES,
+    CookieSessions,
     api,
     calls,
     chat,
@@ -88,6 +89,7 @@ def create_app(settings: Settings, *, assistant: Assistant | None = None, thread
     app = Flask(__name__, static_folder=STATIC, template_folder=TEMPLATES)
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # people read these answers too
     app.config.update(web_config(services), MAX_CONTENT_LENGTH=MAX_REQUEST)
+    app.session_interface = CookieSessions()
     csrf = CSRFProtect(app)
     register_error_handlers(app)
 
@@ -232,10 +234,15 @@ def serve(settings: Settings) -> None:
     if not settings.rasa_url:  # with Rasa elsewhere this process only waits
         keep_to_one_core()
     app = create_app(settings)
-    background.settle_memory()
     logger.info("ready after %.1f s: http://%s:%d/chat", time.monotonic() - started, settings.host, settings.port)
     if settings.sandbox:
         logger.info("no DISPATCH_URL is set: the sandbox inbox is at http://%s:%d/sandbox", settings.host, settings.port)
+    listen(app, settings)
+
+
+def listen(app: Flask, settings: Settings) -> None:
+    """Answers requests until interrupted."""
+    background.settle_memory()
     waitress.serve(app, host=settings.host, port=settings.port, threads=THREADS, ident=None, max_request_body_size=MAX_REQUEST)
 
 

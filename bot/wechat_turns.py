@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
@@ -36,6 +37,8 @@ from bot.wechat_text import choose_button
 logger = logging.getLogger(__name__)
 
 _TURN_THREADS, _PUSH_THREADS = 64, 8
+# Few, so that fifty signs at once do not take the interpreter from requests that wait; a sign that comes later than this says nothing.
+_TYPING_THREADS, _TYPING_SECONDS = 1, 4.0
 _REMEMBERED_SECONDS, _REMEMBERED = 60.0, 20_000
 _RESUME_AGE = timedelta(seconds=15)
 
@@ -82,6 +85,7 @@ class Turns:
         self._turns = OrderedPool(_TURN_THREADS, "wechat-turn")
         # Its own pool: a platform that is slow to take pushes must not slow down answers.
         self._pushes = OrderedPool(_PUSH_THREADS, "wechat-push")
+        self._signs = OrderedPool(_TYPING_THREADS, "wechat-typing")
         self._works: OrderedDict[tuple[str, str], Work] = OrderedDict()
         self._resuming: set[int] = set()
         self._resumed_once = False
@@ -194,11 +198,14 @@ class Turns:
         except Exception as error:
             log_failure("late answer not pushed", error, conversation_id)
 
-    def show_typing(self, openid: str) -> None:
-        """Soon, and only if it can be shown."""
-        self._pushes.submit("typing " + openid, lambda: self._show_typing(openid))
+    def show_typing(self, openid: str, work: Work) -> None:
+        """Soon, and only while there is something to wait for."""
+        until = time.monotonic() + _TYPING_SECONDS
+        self._signs.submit(openid, lambda: self._show_typing(openid, work, until))
 
-    def _show_typing(self, openid: str) -> None:
+    def _show_typing(self, openid: str, work: Work, until: float) -> None:
+        if time.monotonic() > until or (work.turn is not None and work.turn.done()):
+            return
         try:
             self.client.show_typing(openid)
         except WeChatError as error:

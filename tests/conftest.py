@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # What the developer set for their own service must not leak into tests.
 for name in [name for name in os.environ if name.startswith("MINSHENG_")]:
     del os.environ[name]
+
+expect.set_options(timeout=30_000)  # a page may wait for a process that starts while every core is busy
 
 from bot import db
 from bot.catalogue import Catalogue, load_catalogue

@@ -128,7 +128,6 @@ def page(app: Flask, browser: Browser) -> Iterator[Page]:
         page = browser.new_page(base_url=url, viewport={"width": 1280, "height": 900})
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
         log_in_page(page, url, "admin")
         yield page
         page.close()

@@ -1,6 +1,6 @@
 """The whole loop in a browser, without a shell: an agent corrects a call, a supervisor accepts it, trains, promotes, and it serves.
 
-The real service on a model of its own; training is the real one, so this is the longest test of all (about five minutes).
+The real service on a model of its own; training is the real one, so `make studio-loop` runs it, not `make test`.
 """
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ WANTED = "物业服务"
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM.exists(), reason="NOT TESTED: the loop needs chromium"),
     pytest.mark.timeout(3000),
+    pytest.mark.loop,
 ]
 
 
@@ -68,7 +69,6 @@ def browser() -> Iterator[Browser]:
 def as_person(browser: Browser, server: Server, username: str) -> Page:
     page = browser.new_context(viewport={"width": 1280, "height": 900}, locale="zh-CN").new_page()
     page.set_default_timeout(60_000)
-    expect.set_options(timeout=60_000)
     log_in_page(page, server.url, username)
     return page
 

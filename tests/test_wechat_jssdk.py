@@ -165,7 +165,8 @@ def test_place_and_photos_come_by_way_of_wechat(world: World, wechat: BrowserCon
     page.wait_for_timeout(500)
     page.reload()
     expect(page.locator(".resident .bubble img")).to_have_count(2)
-    page.wait_for_function("[...document.querySelectorAll('.resident .bubble img')].every((image) => image.naturalWidth > 0)")
+    for image in page.locator(".resident .bubble img").all():
+        expect(image).not_to_have_js_property("naturalWidth", 0)
     with reading(world.services.engine) as connection:
         rows = connection.execute(select(inbound_messages).order_by(inbound_messages.c.id.desc()).limit(4)).all()
     stored = [world.services.vault.open(row.body) for row in reversed(rows)]

@@ -27,6 +27,7 @@ from tests.wechat_sim.server import SimulatorServer
 
 RETRIES = (5.0, 10.0)  # when the platform asks again
 SETTLE_SECONDS = 1.0
+FIRSTS_RATE = 20.0  # new messages a second
 GIVE_UP_SECONDS = 5.0  # when it hangs up
 
 
@@ -64,10 +65,10 @@ def as_the_platform_asks(account: Account, words: str, rate: float, seconds: flo
 
 
 def at_once(account: Account, words: str, rate: float, seconds: float) -> list[Call]:
-    """Fifty messages, each asked for again and again from the first moment: what the platform does not do, but a test might."""
+    """Fifty messages within two and a half seconds, then each asked for again and again: what the platform does not do, but a test might."""
     messages = [{**account.text(words), "FromUserName": eager(number)} for number in range(50)]
-    firsts = [Call(number / rate, _raw(account, message), False) for number, message in enumerate(messages)]
-    begun = len(firsts) / rate
+    firsts = [Call(number / FIRSTS_RATE, _raw(account, message), False) for number, message in enumerate(messages)]
+    begun = len(firsts) / FIRSTS_RATE
     return firsts + [Call(begun + n / rate, _raw(account, messages[n % len(messages)]), True) for n in range(int(rate * seconds))]
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Response
+from flask import Flask, Request, Response
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 
 from bot.services import Services
 from bot.ticket import CHINA
@@ -42,6 +43,15 @@ def web_config(services: Services) -> dict[str, Any]:
         # Flask-WTF's extra check under TLS reads the Referer, which the tracking page forbids because its address is secret.
         "WTF_CSRF_SSL_STRICT": False,
     }
+
+
+class CookieSessions(SecureCookieSessionInterface):
+    """Flask's own, but who sends no cookie costs no setting up of signatures: machines, above all the platform's callbacks."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        if self.get_cookie_name(app) not in request.cookies:
+            return self.session_class()
+        return super().open_session(app, request)
 
 
 def add_page_headers(response: Response) -> Response:

@@ -160,7 +160,7 @@ class Callback:
     def _wait(self, incoming: Incoming, work: Work, typing: bool, deadline: float) -> None:
         """Return when the turn is over, or at the deadline; after a while the resident sees that somebody is writing."""
         if typing and not self._wait_until(work, min(deadline, work.started + TYPING_SECONDS)) and time.monotonic() < deadline:
-            self.turns.show_typing(incoming.openid)
+            self.turns.show_typing(incoming.openid, work)
         self._wait_until(work, deadline)
 
     def _wait_until(self, work: Work, deadline: float) -> bool:

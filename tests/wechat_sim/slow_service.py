@@ -9,12 +9,10 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import waitress
-
 from bot.assistant import Bubble, Done, PreparedTurn, Turn, TurnResult
 from bot.logs import set_up_logging
 from bot.settings import settings_from_environment
-from webhook import THREADS, create_app
+from webhook import create_app, listen
 
 _THINKING = re.compile(r"想([0-9.]+)秒")
 
@@ -39,4 +37,4 @@ class SlowAssistant:
 if __name__ == "__main__":
     set_up_logging()
     settings = settings_from_environment()
-    waitress.serve(create_app(settings, assistant=SlowAssistant()), host=settings.host, port=settings.port, threads=THREADS, ident=None)
+    listen(create_app(settings, assistant=SlowAssistant()), settings)
