@@ -128,7 +128,7 @@ def _train(options: argparse.Namespace) -> None:
     services = _services()
     if options.if_missing and find_archives(services.settings.models_dir):
         return
-    print("训练模型，大约两分钟 / training, about two minutes …", file=sys.stderr)
+    print("训练模型，要几分钟 / training, takes some minutes …", file=sys.stderr)
     seed_shipped(services)
     dataset, now = build_dataset(services), services.now()
     path = train_model(services.settings, dataset, version=now.strftime("%Y%m%d-%H%M%S"))

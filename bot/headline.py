@@ -14,6 +14,7 @@ import jieba
 from bot.call import AGENT
 from bot.petition import MAX_TITLE, mask
 from bot.story import STRONG, TROUBLE, Part, Story
+from bot.summary import NOTHING_TOLD
 from bot.wording import official, own_people, speaks_to_the_agent
 
 ROOM, LONGEST_PLACE, FIRST_PIECES = 17, 11, 4
@@ -22,6 +23,8 @@ ECHO, MOST_ECHO = 0.06, 0.3
 RIGHT_BEFORE, LEAST_MATTER = 24, 0.15
 # A topic told right before a statement; another topic that will do as well; one that may stand before a colon.
 NEAR, ENOUGH, SURE_TOPIC = 0.3, 0.8, 0.6
+# A topic that says more than a statement without one: what carries no topic of the call is as likely talk by the way.
+SAYS_MORE, EMPTY_STATEMENT = 0.85, 0.3
 ASKING, PRAISE, PROPOSAL, REPORTING = "咨询", "表扬", "建议", "举报"
 FRAMES = (ASKING, PRAISE, PROPOSAL, REPORTING)
 
@@ -55,14 +58,14 @@ _ACTORS = re.compile(
 _HE = re.compile(r"^(?:他们?|她们?|它|人家|对方)")
 # Words that are about who handles a matter, when, how many: no topic of a title.
 _NO_TOPIC = re.compile(
-    r"民警|地址|^[没不爸妈]|[局所委厅]$|部$|法院|公证处|^物业$|客服|班主任|热线|电话|手机|事情|问题|时候|现在|[年月日天号点岁亩趟]$|[零一二两三四五六七八九十百千万\d]{2,}|^(?:银行|支行|农商行|去年|今年|前年|今天|昨天|明天|小区|中学|小学|学校|医院|村里|俺村|镇上|老人|老年人|孩子|事儿|别说|单位|公司|楼下|楼上|"
+    r"民警|地址|保密|家长|[\u4e00-\u9fff]区$|[零一二两三四五六七八九十\d]号?楼$|^[没不爸妈]|[局所委厅]$|部$|法院|公证处|^物业$|客服|班主任|热线|电话|手机|事情|问题|时候|现在|[年月日天号点岁亩趟]$|[零一二两三四五六七八九十百千万\d]{2,}|^(?:银行|支行|农商行|去年|今年|前年|今天|昨天|明天|小区|中学|小学|学校|医院|村里|俺村|镇上|老人|老年人|孩子|事儿|别说|单位|公司|楼下|楼上|"
     r"一直|还是|真的|没有|知道|上班|居民|晚上|早上|上个月|合同|收据|领导|老板|经理|客户经理|销售|项目部|包工头|管理|出来|上班时间|什么|隔壁|可以|自己|东西|地方|师傅|同志|朋友|时间|情况|家里|门口|社区|街道)$|[县市镇村]$"
 )
 _PRAISED = re.compile(r"(?:表扬|夸夸?|感谢|谢谢|点赞|赞一下)(?:一下)?(?:一?[个位名下])*(?P<who>[\u4e00-\u9fff]{2,12}?)(?:$|的|[，。])")
 _SOMEBODY = re.compile(r"^(?:人|他|她|你们|个人|一下|这个人|他们|表扬|工作人员$)")
 _PEOPLE = re.compile(r"(?:出租车|公交车?|急诊|社区|小区|派出所|窗口)?(?:护士|医生|大夫|民警|辅警|交警|警察|司机|师傅|老师|保安|环卫工人|保洁员|志愿者|网格员|快递员|外卖员|社工|消防员|村医|售票员|乘务员|工作人员)")
 # Whose life is at stake, as a title names them.
-_VICTIM = re.compile(r"老人|老太太|老爷子|老大爷|老头|老婆婆|孩子|小孩|娃娃?|女童|男童|工友|工人|学生|邻居|女的|男的|老婆|妻子|骑电动车的|骑车的|司机|产妇|孕妇")
+_VICTIM = re.compile(r"老人|老伴|老太太|老爷子|老大爷|老头|老婆婆|孩子|小孩|娃娃?|女童|男童|工友|工人|学生|邻居|女的|男的|老婆|妻子|骑电动车的|骑车的|司机|产妇|孕妇")
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,25 @@ def build_title(story: Story, request_type: str, place: str, fallback: str, *, w
     best = statements[0]
     if not subjects and best.part.weight < LEAST_MATTER and not STRONG.search(best.text):
         return fallback, None
+    if _is_by_the_way(best, request_type):
+        named = next((subject for subject in subjects if subject.score >= SAYS_MORE), None)
+        if named:
+            return mask(_framed(named.word, request_type, place))[:MAX_TITLE], named.part
+        if fallback != NOTHING_TOLD:
+            return _framed(fallback, request_type, place)[:MAX_TITLE], None
     if request_type == PROPOSAL:
         best = replace(best, text=_WISHED.sub("", best.text))
     body = _with_subject(best, subjects, place, request_type)
     title = _framed(official(body), request_type, place)
     return mask(_extended(title, best, statements, request_type))[:MAX_TITLE], best.part
+
+
+def _is_by_the_way(statement: Statement, request_type: str) -> bool:
+    """Whether nothing in it shows that it belongs to the matter."""
+    text, part = statement.text, statement.part
+    if request_type == ASKING and _QUESTION_WORD.search(text) or request_type == PROPOSAL and _PROPOSES.search(part.piece.text):
+        return False
+    return part.weight <= EMPTY_STATEMENT and not (part.topics or part.danger or STRONG.search(text))
 
 
 def _framed(body: str, request_type: str, place: str) -> str:

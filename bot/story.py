@@ -116,7 +116,8 @@ def read_story(call: Call, reading: Mapping[str, Any]) -> Story:
     """`reading` is the readers' view of `call.said.text`."""
     known = [(int(span["start"]), int(span["end"]), float(span["weight"])) for span in reading["evidence"]]
     known += [(int(start), int(end), 0.0) for start, end in reading.get("telling", ())]
-    dangers = [(int(start), int(end)) for start, end in reading["urgency"].get("spans", ())]
+    urgency = reading["urgency"]
+    dangers = [(int(start), int(end)) for start, end in urgency.get("spans", ())] if urgency["emergency"] else []
     turns = {turn.number: turn for turn in call.citizen}
     parts = (_part(piece, start, known, dangers, turns[piece.turn]) for piece, start in zip(call.pieces, call.said.starts))
     return Story(call, tuple(parts))
@@ -127,7 +128,7 @@ def _part(piece: Piece, start: int, known: Sequence[tuple[int, int, float]], dan
     inside = [(first - start, last - start, weight) for first, last, weight in known if start <= first and last <= end]
     topics = _topics(text, inside)
     carried = sum(weight for _, _, weight in inside)
-    danger = any(start <= first and last <= end for first, last in dangers)
+    danger = any(start < last <= end for _, last in dangers)  # words that tell of danger may begin in the piece before
     carried += DANGER * danger
     announces = bool(_ANNOUNCES.search(text))
     weight = EVIDENCE * min(carried, 1.0) + TELLING * len(topics) + TROUBLED * bool(TROUBLE.search(text)) + ANNOUNCED * announces

@@ -37,7 +37,7 @@ class TrainingError(Exception):
 def train_model(
     settings: Settings, dataset: Dataset, *, version: str, tell: Tell = lambda share, step: None, root: Path = PROJECT_ROOT
 ) -> Path:
-    """Train on this data and write `models/<version>.tar.gz`. Takes about two minutes. Raises TrainingError.
+    """Train on this data and write `models/<version>.tar.gz`. Takes some minutes. Raises TrainingError.
 
     `root` holds config.yml, domain.yml and nlu_data. Killed at any moment it leaves no half archive, and nothing that a later
     training does not remove.

@@ -373,6 +373,20 @@ def test_title_names_matter_and_place_in_the_callers_words(
     assert build_title(story, request_type, place, "")[0] == title
 
 
+def test_talk_by_the_way_gives_way_to_the_topic_or_the_class() -> None:
+    call = call_of("坐席：您好请讲", "市民：我家的鸡昨晚丢了两只 先不说鸡", "市民：我是问那个退休金 少算了年头", "坐席：退休金少算了")
+    assert build_title(read_story(call, reading_of(call, "退休金")), "投诉", "河口镇", "养老保险")[0].startswith("河口镇退休金")
+    told = call_of("坐席：您好请讲", "市民：昨晚炖鸡来着")
+    assert build_title(read_story(told, reading_of(told)), "投诉", "河口镇", "养老保险")[0] in ("养老保险", "河口镇养老保险")
+
+
+def test_words_of_danger_may_begin_in_the_piece_before() -> None:
+    call = call_of("坐席：您好请讲", "市民：老伴躺着 喊她吃饭 喊不应")
+    reading, start = reading_of(call, level="特急"), call.said.text.find("喊她")
+    reading["urgency"]["spans"] = [[start, len(call.said.text)]]
+    assert build_title(read_story(call, reading), "求助", "", "急救")[0] == "老伴喊不应"
+
+
 def test_title_of_a_call_that_tells_nothing_is_no_invention() -> None:
     call = call_of("坐席：您好请讲", "市民：喂 你是小王吗", "坐席：您打错了", "市民：哦 打错了")
     assert build_title(read_story(call, reading_of(call)), "咨询", "", "来电人未说明事项") == ("来电人未说明事项", None)

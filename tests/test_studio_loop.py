@@ -98,7 +98,12 @@ def correct_a_call(page: Page, server: Server, said: str) -> None:
 
 
 def accept_all_reviews(page: Page, server: Server, count: int) -> None:
-    page.goto(f"{server.url}/studio/review")
+    for _ in range(30):  # what was filed a moment ago comes into the queue with the next round
+        page.goto(f"{server.url}/studio/review")
+        page.wait_for_load_state("networkidle")
+        if page.locator("#rows > li").count() == count:
+            break
+        page.wait_for_timeout(2000)
     for left in range(count, 0, -1):
         expect(page.locator("#rows > li")).to_have_count(left)
         expect(page.locator("#fields")).to_contain_text(WANTED)

@@ -31,7 +31,7 @@ STORY = "我们是二〇一六年入住的业主，物业换了三家，绿化�
 
 @pytest.mark.parametrize(
     "text",
-    ["阳台没有着火，是烧烤摊的烟", "万一着火了往哪跑", "去年厨房着火赔偿没到", "楼上剁肉跟砍人一样", "溺水险能报销吗", "音响吵得脑袋都要炸了"],
+    ["阳台没有着火，是烧烤摊的烟", "万一着火了往哪跑", "去年厨房着火赔偿没到", "楼上剁肉跟砍人一样", "溺水险能报销吗", "音响吵得脑袋都要炸了", "吵得我脑瓜子真要炸了", "烟囱天天冒黑烟"],
 )
 def test_clause_that_denies_supposes_or_dates_back_is_no_danger(text: str) -> None:
     assert find_dangers(fold(text)) == []
