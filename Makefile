@@ -16,10 +16,10 @@ setup: $(STAMP) ## build the environment and train a first model if there is non
 run: setup ## set up and serve on http://127.0.0.1:5005
 	@$(PY) webhook.py
 
-test: setup ## set up and run every check and test
-	@sh scripts/system-packages.sh
-	@$(PY) -m ruff check .
-	@$(PY) -m mypy
+test: $(STAMP) ## set up and run every check and test
+	@$(PY) -m bot train --if-missing & training=$$!; \
+	sh scripts/system-packages.sh && $(PY) -m ruff check . && $(PY) -m mypy; checked=$$?; \
+	wait $$training && exit $$checked
 	@$(PY) -m pytest
 
 lint: $(STAMP) ## ruff and mypy

@@ -237,6 +237,7 @@ def test_tickets_are_worked_with_the_keyboard(windows: Any, site: str, services:
     expect(page.locator("tr.chosen .title")).to_contain_text("路牌倒了1")
     page.keyboard.press("Enter")
     expect(page.locator("#p-phone")).to_have_text("139****0002")
+    page.wait_for_load_state()  # buttons answer once their scripts are there
     page.click("#reveal")
     expect(page.locator("#p-phone")).to_have_text("13900000002")
     expect(page.locator("#description")).to_contain_text("13900000002")
