@@ -51,6 +51,9 @@ def clock() -> Clock:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
+    # A key of its own each time would draw another sample of texts for the reviewers each time.
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "secret_key").write_text("the same in every test", encoding="utf-8")
     return load_settings({"MINSHENG_VAR_DIR": str(tmp_path / "var")})
 
 
