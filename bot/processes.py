@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -42,6 +43,23 @@ def spread(
                 yield from zip(first, made.result(), strict=True)
         except BrokenProcessPool:
             raise AssistantError("a reading process died, perhaps for want of memory; nothing was written") from None
+
+
+def together(works: Sequence[Callable[[], Made]]) -> list[Made]:
+    """What each of these returns, in their order, worked out at the same time on as many cores as this process may use.
+
+    For work of seconds: what it returns is copied between processes. Raises whatever the work raises, and MemoryError where a
+    process dies without a word.
+    """
+    processes = min(len(works), len(os.sched_getaffinity(0)))
+    if processes < 2:
+        return [work() for work in works]
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, mp_context=fork, initializer=_start, initargs=(lambda number: works[number](),)) as pool:
+        try:
+            return list(pool.map(_do, range(len(works))))
+        except BrokenProcessPool:
+            raise MemoryError("a working process died, perhaps for want of memory") from None
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:

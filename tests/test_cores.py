@@ -1,12 +1,14 @@
-"""Processes of ours keep to one core each, and share none."""
+"""Processes of ours keep to one core each, and share none; work of seconds is spread over all."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from bot.processes import together
 from tests.servers import PROJECT_ROOT
 
 HOLD = """
@@ -38,3 +40,21 @@ def test_every_process_has_a_core_of_its_own_until_none_is_left(tmp_path: os.Pat
     finally:
         for process in running:
             process.communicate()
+
+
+def test_works_done_together_come_back_in_order_from_processes_of_their_own() -> None:
+    texts = ["甲", "乙", "丙"]
+    made = together([lambda text=text: (text, os.getpid()) for text in texts])
+    assert [text for text, _ in made] == texts
+    assert (os.getpid() in {process for _, process in made}) == (len(os.sched_getaffinity(0)) < 2)
+
+
+def test_what_goes_wrong_in_a_process_is_told_here() -> None:
+    with pytest.raises(ZeroDivisionError):
+        together([lambda: 1, lambda: 1 // 0])
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core only: the work is done in this process")
+def test_a_process_that_is_killed_is_no_endless_wait() -> None:
+    with pytest.raises(MemoryError):
+        together([lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: None])

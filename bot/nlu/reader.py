@@ -6,7 +6,7 @@ of describing a petition, the message is also read together with what they said 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -32,6 +32,7 @@ from bot.nlu.request_type import RequestTypeReader
 from bot.nlu.splitter import PARTS
 from bot.nlu.urgency import judge_urgency
 from bot.nlu.view import Seen, View, fit_view
+from bot.processes import together
 
 READING, DRAFT_READING = "reading", "draft_reading"
 Understood = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -41,7 +42,6 @@ PLAIN = 0.6
 TOP_CATEGORIES, LEAF = 5, 6
 # From here on other leaves of the same first level are likelier to be what is looked for than other first levels.
 SURE_FIRST_LEVEL = 0.9
-
 
 
 def _fit_plain(matrix: csr_matrix, labels: Sequence[str], city: Sequence[CityText] | None) -> LinearReader:
@@ -167,12 +167,24 @@ class PetitionReader(ModelPart):
             texts = [CityText.of(messages[number]) for number in chosen] if from_city else None
             return matrix[chosen], [str(messages[number].get(key)) for number in chosen], texts
 
-        self.intent, self.urgency = (_fit_plain(*labelled(key)) for key in (INTENT, corpus.URGENCY))
-        typed, types, city = labelled(corpus.REQUEST_TYPE)
-        said = [message.get(TEXT) for message in messages if message.get(corpus.REQUEST_TYPE) is not None]
-        self.request_type = RequestTypeReader.fit(typed, said, types, counts_of(city) if city else None)
-        categorised, codes, city = labelled(corpus.CATEGORY)
-        self.category = CategoryReader.fit(categorised, codes, aids=aids, city=city)
+        def fit_request_type() -> RequestTypeReader:
+            typed, types, city = labelled(corpus.REQUEST_TYPE)
+            said = [message.get(TEXT) for message in messages if message.get(corpus.REQUEST_TYPE) is not None]
+            return RequestTypeReader.fit(typed, said, types, counts_of(city) if city else None)
+
+        def fit_category() -> CategoryReader:
+            categorised, codes, city = labelled(corpus.CATEGORY)
+            return CategoryReader.fit(categorised, codes, aids=aids, city=city)
+
+        # The longest first, so that the short ones fill what is left of the other cores.
+        works: dict[str, Callable[[], Any]] = {
+            "category": fit_category,
+            "intent": lambda: _fit_plain(*labelled(INTENT)),
+            "request_type": fit_request_type,
+            "urgency": lambda: _fit_plain(*labelled(corpus.URGENCY)),
+        }
+        for name, reader in zip(works, together(list(works.values())), strict=True):
+            setattr(self, name, reader)
         self._short = {}
         return self.persist()
 

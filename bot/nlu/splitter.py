@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +26,7 @@ from bot.nlu.borders import MIN_PART, Fields, Outline, candidate_borders, measur
 from bot.nlu.component import ModelPart
 from bot.nlu.features import Vectorizer
 from bot.nlu.linear import LinearReader
+from bot.processes import together
 from bot.text import fold
 
 PARTS = "parts"
@@ -198,18 +201,25 @@ def _fit_fields(petitions: Sequence[tuple[str, str]]) -> Fields:
 
 def _fit_judge(lessons: Sequence[Lesson]) -> Judge:
     """From the borders the wording would propose in texts it has not seen, and from those that hold."""
-    rows: list[list[float]] = []
-    labels: list[bool] = []
-    weights: list[float] = []
-    for taught, held_out in KFold(3, shuffle=True, random_state=0).split(lessons):
-        reader = Wording.fit([lessons[number] for number in taught])
-        for lesson in (lessons[number] for number in held_out):
-            scores = reader.scores(lesson.tokens)
-            for start, end in lesson.stretches():
-                numbers = _likeliest(lesson.borders, scores, start, end)
-                numbers += [n for n, border in enumerate(lesson.borders) if lesson.holds[n] and start < border < end and n not in numbers]
-                rows += [[*measures(lesson.outline, start, lesson.borders[n], end), scores[n]] for n in numbers]
-                labels += [lesson.holds[n] for n in numbers]
-                weights += [lesson.weight] * len(numbers)
-    model = LogisticRegression(max_iter=3000).fit(np.array(rows), np.array(labels), sample_weight=np.array(weights))
+    folds = KFold(3, shuffle=True, random_state=0).split(lessons)
+    told = together([partial(_borders_unseen, [lessons[n] for n in taught], [lessons[n] for n in held_out]) for taught, held_out in folds])
+    rows, holds, weights = (np.concatenate(parts) for parts in zip(*told))
+    model = LogisticRegression(max_iter=3000).fit(rows, holds, sample_weight=weights)
     return Judge(model.coef_[0].astype(np.float32), float(model.intercept_[0]))
+
+
+def _borders_unseen(taught: Sequence[Lesson], held_out: Sequence[Lesson]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """(measures, whether it holds, weight) of borders in `held_out` that wording of the others would propose, and of all that hold."""
+    rows: list[list[float]] = []
+    holds: list[bool] = []
+    weights: list[float] = []
+    reader = Wording.fit(taught)
+    for lesson in held_out:
+        scores = reader.scores(lesson.tokens)
+        for start, end in lesson.stretches():
+            numbers = _likeliest(lesson.borders, scores, start, end)
+            numbers += [n for n, border in enumerate(lesson.borders) if lesson.holds[n] and start < border < end and n not in numbers]
+            rows += [[*measures(lesson.outline, start, lesson.borders[n], end), scores[n]] for n in numbers]
+            holds += [lesson.holds[n] for n in numbers]
+            weights += [lesson.weight] * len(numbers)
+    return np.array(rows), np.array(holds), np.array(weights)
