@@ -129,7 +129,8 @@ def test_a_correction_on_the_desk_comes_to_serve_in_production(server: Server, b
     supervisor.click("#job-result a")
     supervisor.click("#promote")
     supervisor.locator("#ask button.btn-primary").click()
-    supervisor.goto(f"{server.url}/studio/models")
+    supervisor.wait_for_url(f"{server.url}/studio/models")
+    expect(supervisor.locator("#promoted")).not_to_have_text(first_model)
     expect(supervisor.locator("#serving-badge")).to_have_text("1 个进程都在用它")
 
     after, model = leaf_of(server, ASKED_LATER)
