@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import IO, Any
 
 from bot.assistant import Assistant
 from bot.batch import check_columns, parsed_rows
+from bot.cores import core_count
 from bot.jobs import JobError, JobRun
 from bot.models import models_to_serve
 from bot.processes import BATCH
@@ -55,7 +55,7 @@ def _read_rows(job: JobRun, table: Table, assistant: Assistant, kept: Path) -> N
     done = _intact_lines(kept)
     job.log(f"共 {table.count} 行" + (f"，接着从第 {done + 1} 行读" if done else ""))
     rows = islice(table.open_rows(), done, None)
-    cores = len(os.sched_getaffinity(0))
+    cores = core_count()
     with open(kept, "a", encoding="utf-8") as file:
         for number, _, (parse, problem) in parsed_rows(table, rows, assistant, job.services, processes=cores):
             file.write(json.dumps({"row": number, "parse": parse, "problem": problem}, ensure_ascii=False) + "\n")

@@ -15,7 +15,7 @@ from bot import db
 from bot.assistant import AssistantError
 from bot.catalogue import CatalogueError
 from bot.city_rules import RulesFollower
-from bot.cores import use_all_cores
+from bot.cores import core_count, use_all_cores
 from bot.jobs import JobError, run_job
 from bot.logs import set_up_logging
 from bot.models import (
@@ -150,7 +150,7 @@ def _classify(options: argparse.Namespace) -> None:
 
     services = _services()
     assistant = open_embedded(models_to_serve(services))
-    count = classify_file(options.input, options.out, assistant, services, processes=len(os.sched_getaffinity(0)))
+    count = classify_file(options.input, options.out, assistant, services, processes=core_count())
     print(f"{count} rows -> {options.out}")
 
 
@@ -158,7 +158,7 @@ def _hotspots(options: argparse.Namespace) -> None:
     from bot.hotspot_files import write_hot_spots
 
     services = _services()
-    archive, cores = models_to_serve(services)[0], len(os.sched_getaffinity(0))
+    archive, cores = models_to_serve(services)[0], core_count()
     report = write_hot_spots(options.input, options.out, archive, services, top=options.top, processes=cores)
     if report.problem:
         print(report.problem, file=sys.stderr)

@@ -34,6 +34,11 @@ def keep_to_one_core() -> int | None:
     return None
 
 
+def core_count() -> int:
+    """On how many cores this process may run; 1 where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
 def use_all_cores() -> None:
     """For a process started by one that keeps to a single core: its work is its own."""
     if hasattr(os, "sched_setaffinity"):

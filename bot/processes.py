@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -11,6 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from bot.assistant import AssistantError
+from bot.cores import core_count
 from bot.orphans import die_with_parent
 
 # Items that go to a process at a time, and how many such batches may wait: order is kept, memory stays small.
@@ -31,8 +31,7 @@ def spread(
             yield from zip(batch, work(list(map(send, batch))), strict=True)
         return
     waiting: deque[tuple[list[Item], Future[list[Made]]]] = deque()
-    fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(processes, mp_context=fork, initializer=_start, initargs=(work,)) as pool:
+    with _forked(processes, work) as pool:
         try:
             for batch in _batches(items):
                 waiting.append((batch, pool.submit(_do, list(map(send, batch)))))
@@ -51,15 +50,19 @@ def together(works: Sequence[Callable[[], Made]]) -> list[Made]:
     For work of seconds: what it returns is copied between processes. Raises whatever the work raises, and MemoryError where a
     process dies without a word.
     """
-    processes = min(len(works), len(os.sched_getaffinity(0)))
+    processes = min(len(works), core_count())
     if processes < 2:
         return [work() for work in works]
-    fork = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(processes, mp_context=fork, initializer=_start, initargs=(lambda number: works[number](),)) as pool:
+    with _forked(processes, lambda number: works[number]()) as pool:
         try:
             return list(pool.map(_do, range(len(works))))
         except BrokenProcessPool:
             raise MemoryError("a working process died, perhaps for want of memory") from None
+
+
+def _forked(processes: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor:
+    """A pool whose _do() is `work`, which need not travel: it is there when the processes fork."""
+    return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("fork"), initializer=_start, initargs=(work,))
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
