@@ -30,6 +30,12 @@ def service(start_service: StartService, assistant: EmbeddedAssistant) -> Servic
     return start_service(assistant)
 
 
+@pytest.fixture
+def silent(start_service: StartService, assistant: EmbeddedAssistant) -> Service:
+    """An account that may not push: what waits is said with the next answer, and by no thread before it."""
+    return start_service(assistant, WECHAT_APP_SECRET="")
+
+
 def close(service: Service, ticket: Ticket, note: str = "灯已换好") -> None:
     service.move(ticket, "closed", note)
 
@@ -247,15 +253,15 @@ def test_another_matter_becomes_another_ticket(service: Service) -> None:
 # -- numbers and words ------------------------------------------------------------------------------------------------
 
 
-def test_at_the_next_contact_it_is_asked_by_number(service: Service) -> None:
-    service.say("你好")
-    ticket = service.file()
-    service.leave()
-    close(service, ticket)
-    heard = service.hear("在吗")
-    assert heard.index("灯已换好") < heard.index("5 非常不满意") and service.platform.sends == []
-    assert "对不起" in (service.say("4") or "") and score_of(service, ticket) == 2
-    assert "记下了" in (service.say("灯只亮了一晚上") or "")
+def test_at_the_next_contact_it_is_asked_by_number(silent: Service) -> None:
+    silent.say("你好")
+    ticket = silent.file()
+    silent.leave()
+    close(silent, ticket)
+    heard = silent.say("在吗") or ""
+    assert heard.index("灯已换好") < heard.index("5 非常不满意")
+    assert "对不起" in (silent.say("4") or "") and score_of(silent, ticket) == 2
+    assert "记下了" in (silent.say("灯只亮了一晚上") or "")
 
 
 @pytest.mark.parametrize("words", ["1", "１", "一", "1。", "非常满意", "“非常满意”", "非常满意！"])
@@ -278,24 +284,24 @@ def test_words_count_later_as_well_and_a_number_does_not(start_service: StartSer
     assert service.chat("满意") == "收到：满意", "nothing is asked any more"
 
 
-def test_a_number_that_answers_a_question_of_the_form_is_no_mark(service: Service) -> None:
-    service.say("我家门口的井盖丢了")
-    ticket = service.file()
-    service.leave()
-    close(service, ticket)
-    service.say("在清江浦区桂花新村")
-    service.say("2")
-    assert score_of(service, ticket) is None
+def test_a_number_that_answers_a_question_of_the_form_is_no_mark(silent: Service) -> None:
+    silent.say("我家门口的井盖丢了")
+    ticket = silent.file()
+    silent.leave()
+    close(silent, ticket)
+    silent.say("在清江浦区桂花新村")
+    silent.say("2")
+    assert score_of(silent, ticket) is None
 
 
-def test_beside_other_choices_it_is_asked_in_words(service: Service) -> None:
-    service.say("你好")
-    closed, _ = service.file(), service.file("水岸花园门口的井盖丢了")
-    service.leave()
-    close(service, closed)
-    heard = service.say("井盖的事怎么样了") or ""
+def test_beside_other_choices_it_is_asked_in_words(silent: Service) -> None:
+    silent.say("你好")
+    closed, _ = silent.file(), silent.file("水岸花园门口的井盖丢了")
+    silent.leave()
+    close(silent, closed)
+    heard = silent.say("井盖的事怎么样了") or ""
     assert "回复非常满意、满意、基本满意、不满意、非常不满意都行" in heard and "1 非常满意" not in heard and "1 补充情况" in heard
-    assert "谢谢您的评价" in (service.say("满意") or "") and score_of(service, closed) == 4
+    assert "谢谢您的评价" in (silent.say("满意") or "") and score_of(silent, closed) == 4
 
 
 def test_a_number_again_is_told_what_was_recorded(start_service: StartService) -> None:
@@ -307,16 +313,16 @@ def test_a_number_again_is_told_what_was_recorded(start_service: StartService) -
 
 
 @pytest.mark.parametrize(("words", "score"), [("满意，灯很亮", 4), ("不满意，昨天晚上又不亮了", 2), ("很不满意呀", 2)])
-def test_rating_words_in_a_sentence_keep_working(service: Service, words: str, score: int) -> None:
-    service.say("清江浦区桂花新村8号楼的路灯坏了三天了，麻烦派人修一下")
-    service.say("确认提交")
-    (ticket,) = service.services.tickets.find_of_conversation(service.conversation())
-    service.leave()
-    close(service, ticket)
-    service.say("查进度")
-    service.say(words)
-    assert score_of(service, ticket) == score and service.kinds(ticket) == [("rated", f"{RATINGS[score]}：{words}")]
-    assert "已经评过" in tap(service, ticket, 5)
+def test_rating_words_in_a_sentence_keep_working(silent: Service, words: str, score: int) -> None:
+    silent.say("清江浦区桂花新村8号楼的路灯坏了三天了，麻烦派人修一下")
+    silent.say("确认提交")
+    (ticket,) = silent.services.tickets.find_of_conversation(silent.conversation())
+    silent.leave()
+    close(silent, ticket)
+    silent.say("查进度")
+    silent.say(words)
+    assert score_of(silent, ticket) == score and silent.kinds(ticket) == [("rated", f"{RATINGS[score]}：{words}")]
+    assert "已经评过" in tap(silent, ticket, 5)
 
 
 def test_the_web_page_shows_the_question_and_takes_the_number(start_service: StartService) -> None:

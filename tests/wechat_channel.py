@@ -1,6 +1,7 @@
 """A process of the service as the official account sees it, with a platform on loopback: fixtures of every WeChat test."""
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -31,20 +32,28 @@ ACCOUNT = Account()
 CARD = Bubble("请核对：桂花新村路灯坏了", (Button("确认提交", "确认"), Button("修改", "我要修改")))
 
 
+def _set_event() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class ScriptedAssistant:
-    """Stands in for Rasa: repeats the resident's words, or says what `answers` holds for them."""
+    """Stands in for Rasa: repeats the resident's words, or says what `answers` holds for them. While `may_answer` is clear a turn goes on."""
 
     concurrency: ClassVar[int] = 8
 
     answers: dict[str, tuple[Bubble, ...]] = field(default_factory=dict)
     seconds: float = 0.0
+    may_answer: threading.Event = field(default_factory=_set_event)
     failing: bool = False
     turns: list[Turn] = field(default_factory=list)
 
     def prepare(self, turn: Turn) -> PreparedTurn:
         self.turns.append(turn)
         time.sleep(self.seconds)
+        assert self.may_answer.wait(30), "the test never let it answer"
         if self.failing:
             raise AssistantError("down")
         return Done(TurnResult(self.answers.get(turn.text, (Bubble(f"收到：{turn.text}"),)), (), {}))
