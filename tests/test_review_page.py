@@ -1,12 +1,13 @@
 """/studio/review over HTTP, and in a real browser with the keyboard alone."""
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from sqlalchemy import select
 
 from bot import db
@@ -144,6 +145,51 @@ def test_ten_items_are_reviewed_with_the_keyboard_alone(page: Page, services: Se
     expect(page.locator(".review-row")).to_have_count(len(SAMPLES) - 10)
     found = states(services)
     assert (found.count("accepted"), found.count("fixed"), found.count("open")) == (7, 3, 2)
+
+
+def hold_items(page: Page) -> list[Route]:
+    """Texts asked for from now on arrive when the test lets them."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.method == "GET":
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route(re.compile(r"/studio/review/items/\d+$"), hold)
+    return held
+
+
+def test_keys_pressed_before_the_next_text_has_come_decide_nothing(page: Page, services: Services) -> None:
+    held, before = hold_items(page), page.locator("#text").inner_text()
+    press(page, "Enter")
+    expect(page.locator("#item")).to_have_attribute("inert", "")
+    count_tab(page, "done", 1)
+    press(page, "Enter", "2", "r", "3", "c", "s")
+    expect(page.locator("#text")).to_have_text(before)
+    held.pop().continue_()
+    expect(page.locator("#text")).not_to_have_text(before)
+    expect(page.locator("#accept")).to_contain_text("采纳")
+    expect(page.locator("#toasts")).to_be_empty()
+    assert sorted(states(services))[:2] == ["accepted", "open"]
+    page.unroute_all()
+    next_item(page, "Enter")
+    count_tab(page, "done", 2)
+
+
+def test_a_text_that_cannot_be_read_is_not_decided_and_comes_when_asked_again(page: Page, services: Services) -> None:
+    held = hold_items(page)
+    press(page, "Enter")
+    expect(page.locator("#item")).to_have_attribute("inert", "")
+    count_tab(page, "done", 1)
+    held.pop().abort()
+    expect(page.locator("#nothing")).to_contain_text("再点一次")
+    press(page, "Enter")
+    page.unroute_all()
+    page.locator(".review-row button").first.click()
+    expect(page.locator("#text")).to_be_visible()
+    assert states(services).count("open") == len(SAMPLES) - 1
 
 
 def test_class_and_intent_are_found_by_pinyin_initials(page: Page, services: Services) -> None:

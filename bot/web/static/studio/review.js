@@ -13,7 +13,7 @@ let names = new Map();
 let rows = [];
 let more = false;
 let current = null; // index into rows
-let item = null;
+let item = null; // null while the next one is fetched: no key may decide what is no longer shown as in hand
 let armed = null; // the field that the next digit sets
 let sending = false;
 let judged = [];
@@ -57,12 +57,25 @@ function nothingText() {
   return { open: "都审完了。新的诉求、更正和退回会自动排进来。", groups: "没有可以成组处理的。", disputed: "没有分歧。", skipped: "没有跳过的。", done: "还没有审过的。" }[filters.state];
 }
 
-function showNothing(text) {
+// What is shown is not in hand any more: neither keys nor clicks reach it.
+function letGo() {
   item = null;
+  armed = null;
+  popover.hidden = true;
+  element("item").inert = true;
+}
+
+function showNothing(text) {
+  letGo();
   current = null;
-  element("item").hidden = true;
   element("rows").replaceChildren();
   element("similar").replaceChildren();
+  say(text);
+}
+
+// A sentence where the item would be.
+function say(text) {
+  element("item").hidden = true;
   element("nothing").hidden = false;
   element("nothing").textContent = text;
 }
@@ -99,6 +112,7 @@ function select(n) {
 
 async function open(n) {
   if (!rows[n]) return showNothing(nothingText());
+  letGo();
   select(n);
   element("nothing").hidden = true;
   if (filters.state === "groups") {
@@ -108,10 +122,11 @@ async function open(n) {
   }
   const { id } = rows[n];
   const answer = await attempt(() => getJson(`/studio/review/items/${id}`));
-  if (!answer || rows[current]?.id !== id) return undefined;
+  if (rows[current]?.id !== id) return undefined;
+  if (!answer) return say("这一条读不出来，请检查网络后再点一次。");
   item = new Item(answer, names);
-  armed = null;
   element("item").hidden = false;
+  element("item").inert = false;
   draw();
   element("text").focus({ preventScroll: true });
   return showSimilar(id);
@@ -224,21 +239,23 @@ function status(said) {
 // -- picking ----------------------------------------------------------------------------------------------------------
 
 async function pickCategory() {
-  const now = groupOpen() ? groupCategory() : item.labels.category;
+  const mine = item;
+  const now = groupOpen() ? groupCategory() : mine.labels.category;
   const code = await pick(categories, { title: "类别：名称、拼音首字母或编码", current: now });
   if (code && groupOpen()) setGroupCategory(code, names.get(code));
-  else if (code) item.set("category", code);
+  else if (code) mine?.set("category", code);
   back();
 }
 
 async function pickIntent() {
-  const code = await pick(choices.intents, { title: "意图：名称或拼音首字母", current: item.labels.intent ?? "" });
-  if (code) item.set("intent", code);
+  const mine = item;
+  const code = await pick(choices.intents, { title: "意图：名称或拼音首字母", current: mine.labels.intent ?? "" });
+  if (code) mine.set("intent", code);
   back();
 }
 
 function back() {
-  if (groupOpen()) return;
+  if (groupOpen() || !item) return;
   draw();
   element("text").focus({ preventScroll: true });
 }
@@ -301,13 +318,14 @@ const keys = {
   Escape: () => { armed = null; item.splitting = false; draw(); },
 };
 const WITHOUT_ITEM = new Set(["Enter", "z", "j", "k", "c"]);
+const WHILE_FETCHING = new Set(["z", "j", "k"]);
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || picking()) return;
   if (event.target.closest("input, select, textarea")) return;
   if (event.key === "Enter" && event.target.closest("button, a")) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const usable = filters.state === "groups" ? WITHOUT_ITEM.has(key) && (key !== "c" || groupOpen()) : item || key === "z";
+  const usable = filters.state === "groups" ? WITHOUT_ITEM.has(key) && (key !== "c" || groupOpen()) : item || WHILE_FETCHING.has(key);
   if (!usable) return;
   if (/^[1-9]$/.test(key) && filters.state !== "groups") { event.preventDefault(); digit(Number(key)); return; }
   if (!keys[key]) return;
