@@ -25,13 +25,12 @@ from bot.services import Services, current_services, utc_now
 from bot.settings import load_settings
 from bot.signing import sign
 from bot.ticket import Ticket
-from tests.wechat_channel import ACCOUNT
+from tests.wechat_channel import ACCOUNT, wait_until
 from tests.wechat_platform import RESIDENT, Platform
 from webhook import create_app
 
 PUBLIC_URL = "https://city.example"
 NEIGHBOUR = "oNeighbour-0002"
-PUSHED_BY_THEN = 0.5  # seconds: some rounds of the threads
 
 
 @dataclass
@@ -48,11 +47,12 @@ class Service:
 
     def hear(self, text: str) -> str:
         """All that reaches the resident with their next message. It opens the window again, so that what was waiting stands in the
-        passive reply or is pushed, whichever comes first."""
+        passive reply or is pushed, whichever comes first; the choices of pushed menus with it."""
         before = len(self.platform.sends)
         reply = self.say(text) or ""
-        time.sleep(PUSHED_BY_THEN)
-        return "\n\n".join([*self.platform.texts()[before:], reply])
+        wait_until(lambda: not self.waiting())
+        choices = [item["content"] for menu in self.platform.menus() for item in menu["list"]]
+        return "\n\n".join([*self.platform.texts()[before:], *choices, reply])
 
     def send(self, fields: dict[str, Any]) -> str | None:
         answer = ACCOUNT.post_to(self.url + "/wechat", fields)
