@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add("serve", _serve, "serve on MINSHENG_HOST:MINSHENG_PORT")
     train = add("train", _train, "train a model on nlu_data; the first one is promoted")
-    train.add_argument("--if-missing", action="store_true", help="do nothing when there is a model already")
+    train.add_argument("--if-missing", action="store_true", help="do nothing when there is a model already that this version can read")
     parse = add("parse", _parse, "print the parse of a text as JSON")
     parse.add_argument("text")
     classify = add("classify", _classify, "add the parse to every row of a csv, xlsx or jsonl file")
@@ -123,10 +123,11 @@ def _serve(_options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     from bot.dataset import build_dataset, dataset_hash
     from bot.frozen import seed_shipped
+    from bot.nlu.place_finder import is_readable
     from bot.training import train_model
 
     services = _services()
-    if options.if_missing and find_archives(services.settings.models_dir):
+    if options.if_missing and any(map(is_readable, find_archives(services.settings.models_dir))):
         return
     print("训练模型，要几分钟 / training, takes some minutes …", file=sys.stderr)
     seed_shipped(services)

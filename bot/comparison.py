@@ -2,19 +2,22 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bot import db
-from bot.assistant import Assistant
+from bot.assistant import Assistant, AssistantError
 from bot.city_rules import RulesFollower
 from bot.frozen import FrozenItem, list_frozen, seed_shipped
 from bot.models import ModelError, archive_path, keep_report, promoted_model
 from bot.parse import parse_text
 from bot.report import Answer, build_report
 from bot.services import Services
+
+logger = logging.getLogger(__name__)
 
 Tell = Callable[[float, str], None]
 WARM_UP = 20
@@ -37,17 +40,23 @@ def compare_model(
     if not path.exists():
         raise ModelError(f"no archive for model {version}")
     candidate = examine(services, path, items, lambda share: tell(share * 0.5, "新模型答考题"))
+    known: list[Answer] | None = None
+    unreadable = False
     if serving == version:
-        known: list[Answer] | None = candidate
-    elif serving is None:
-        known = None
-    else:
+        known = candidate
+    elif serving is not None:
         earlier = archive_path(services.settings.models_dir, serving)
-        known = examine(services, earlier, items, lambda share: tell(0.5 + share * 0.5, "正在使用的模型答同样的考题"))
+        try:
+            known = examine(services, earlier, items, lambda share: tell(0.5 + share * 0.5, "正在使用的模型答同样的考题"))
+        except AssistantError as error:
+            # Lost, damaged, or of a version that reads another way: the floors alone decide, or nothing could ever replace it.
+            logger.warning("the serving model is not compared with: %s", error)
+            unreadable = True
     report = {
         **build_report(items, candidate, known, first_level_names(services)),
         "model": version,
         "serving_model": serving,
+        "serving_unreadable": unreadable,
         "left_out": list(leave_out),
         "at": db.iso(services.now()),
         "size_mb": round(path.stat().st_size / 2**20, 1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
@@ -44,20 +44,29 @@ def spread(
             raise AssistantError("a reading process died, perhaps for want of memory; nothing was written") from None
 
 
-def together(works: Sequence[Callable[[], Made]]) -> list[Made]:
+def together(works: Sequence[Callable[[], Made]], *, done: Callable[[int], None] = lambda number: None) -> list[Made]:
     """What each of these returns, in their order, worked out at the same time on as many cores as this process may use.
 
-    For work of seconds: what it returns is copied between processes. Raises whatever the work raises, and MemoryError where a
-    process dies without a word.
+    `done` hears the number of each as it is done. For work of seconds: what it returns is copied between processes. In a process
+    that has such work already it is done one after another. Raises whatever the work raises, and MemoryError where a process
+    dies without a word.
     """
     processes = min(len(works), core_count())
-    if processes < 2:
-        return [work() for work in works]
+    if processes < 2 or _work_here:  # a forked process works beside others, which have the other cores
+        return [_told(number, work(), done) for number, work in enumerate(works)]
     with _forked(processes, lambda number: works[number]()) as pool:
         try:
-            return list(pool.map(_do, range(len(works))))
+            running = {pool.submit(_do, number): number for number in range(len(works))}
+            for future in as_completed(running):
+                _told(running[future], future.result(), done)
+            return [future.result() for future in running]
         except BrokenProcessPool:
             raise MemoryError("a working process died, perhaps for want of memory") from None
+
+
+def _told(number: int, made: Made, done: Callable[[int], None]) -> Made:
+    done(number)
+    return made
 
 
 def _forked(processes: int, work: Callable[[Any], Any]) -> ProcessPoolExecutor:

@@ -128,7 +128,11 @@ def check_data(services: Services, dataset: Dataset, job: JobRun) -> list[Suspic
     if serving is None or not path.exists() or not dataset.annotations:
         return found
     job.tell(0.08, "检查数据：标注和正在使用的模型差多少")
-    readings = _readings(dataset.annotations, services, job)
+    try:
+        readings = _readings(dataset.annotations, services, job)
+    except AssistantError:
+        job.log(f"正在使用的 {serving} 读不出来，数据没有和它对照")
+        return found
     row = find_model(services, serving)
     before = (report_of(row) or {}).get("dataset", {}).get("by_class", {}) if row else {}
     named = _named_sources(services)

@@ -274,10 +274,12 @@ def parses(*files: str) -> dict[str, Any]:
 
 def first_levels(assistant: Any, names: dict[str, str]) -> Callable[[str], dict[str, float]]:
     """The parse names five leaves; a choice among some first levels needs the share of each."""
+    from bot.nlu.component import PetitionParser
     from bot.nlu.reader import PetitionReader
 
     nodes = assistant._model.runner._nodes.values()
-    reader = next(node._component for node in nodes if isinstance(node._component, PetitionReader))
+    parser = next(node._component for node in nodes if isinstance(node._component, PetitionParser))
+    reader = parser.parts[PetitionReader]
 
     def shares(text: str) -> dict[str, float]:
         found = reader.category.first.probabilities(reader.view.see(text).row)

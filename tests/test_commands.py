@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from bot.batch import classify_file
 from bot.benchmark import benchmark_category
 from bot.embedded import EmbeddedAssistant
 from bot.models import archive_path, register_model
+from bot.nlu.place_finder import is_readable
 from bot.petition import Petition
 from bot.processes import BATCH, spread
 from bot.services import Services, build_services
@@ -466,6 +468,16 @@ def test_promote_and_rollback_change_which_model_serves(two_models: dict[str, st
     assert json.loads(succeed(two_models, "parse", SAID[0]))["model"] == SECOND
     assert FIRST in succeed(two_models, "models", "rollback")
     assert _states(two_models) == {FIRST: "promoted", SECOND: "retired"}
+
+
+def test_a_serving_model_that_cannot_be_read_does_not_keep_its_successor_out(two_models: dict[str, str], archive: Path) -> None:
+    broken = archive_path(Path(two_models["MINSHENG_MODELS_DIR"]), FIRST)
+    broken.unlink()
+    with tarfile.open(broken, "w:gz") as other:  # as an earlier version may have packed it
+        other.add(PROJECT_ROOT / "config.yml", "components/train_Other1/state.pkl.gz")
+    assert not is_readable(broken) and is_readable(archive)
+    succeed(two_models, "models", "promote", SECOND)
+    assert _states(two_models) == {FIRST: "retired", SECOND: "promoted"}
 
 
 def test_model_that_misses_emergencies_is_not_promoted(environment: dict[str, str], two_models: dict[str, str], database: Any) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -47,6 +48,17 @@ def test_works_done_together_come_back_in_order_from_processes_of_their_own() ->
     made = together([lambda text=text: (text, os.getpid()) for text in texts])
     assert [text for text, _ in made] == texts
     assert (os.getpid() in {process for _, process in made}) == (len(os.sched_getaffinity(0)) < 2)
+
+
+def test_it_is_told_of_each_as_it_is_done() -> None:
+    done: list[int] = []
+    together([lambda: time.sleep(0.3), lambda: None], done=done.append)
+    assert done == ([0, 1] if len(os.sched_getaffinity(0)) < 2 else [1, 0])
+
+
+def test_a_process_that_has_company_does_works_of_its_own_by_itself() -> None:
+    pairs = together([lambda: (os.getpid(), together([os.getpid, os.getpid]))] * 2)
+    assert all(inner == [outer, outer] for outer, inner in pairs)
 
 
 def test_what_goes_wrong_in_a_process_is_told_here() -> None:

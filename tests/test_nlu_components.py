@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 
 from bot.catalogue import load_catalogue
+from bot.nlu.component import PetitionParser
 from bot.nlu.context import ASKED, DRAFTS, RECENT_TICKETS, Situation, phrase_intent, resolve_intent
 from bot.nlu.corpus import PLACE_NAMES, CorpusError, Example, read_corpus, read_petitions
 from bot.nlu.urgency import CRITICAL, ROUTINE, URGENT, find_dangers, judge_urgency
@@ -83,22 +85,38 @@ def _tracker(**slots: Any) -> DialogueStateTracker:
     return tracker
 
 
-def _outputs(component: Any, tracker: DialogueStateTracker | None, given_data: dict[str, Any]) -> list[dict[str, Any]]:
+def _outputs(component: Any, tracker: DialogueStateTracker, given_data: dict[str, Any]) -> list[dict[str, Any]]:
     messages = [Message(data={"text": text, **given_data}) for text in SAID]
-    done = component.process(messages, tracker) if tracker is not None else component.process(messages)
-    return [message.as_dict(only_output_properties=False) for message in done]
+    return [message.as_dict(only_output_properties=False) for message in component.process(messages, tracker)]
 
 
-@pytest.mark.parametrize("name", ["bot.nlu.splitter.AppealSplitter", "bot.nlu.reader.PetitionReader", "bot.nlu.places.PlaceReader"])
-def test_trained_component_reads_the_same_after_loading(name: str, storage: LocalModelStorage, slice_of_data: TrainingData) -> None:
-    component_class, resource = _class(name), Resource("part")
-    trained: Any = component_class.create(component_class.get_default_config(), storage, resource, CONTEXT)
-    persisted = trained.train(slice_of_data)
-    loaded: Any = component_class.load(component_class.get_default_config(), storage, persisted, CONTEXT)
-    tracker = _tracker(drafts=[{"texts": ["山阳小区门口路灯不亮"]}]) if name.endswith("PetitionReader") else None
-    before, after = _outputs(trained, tracker, {}), _outputs(loaded, tracker, {})
-    assert before == after
-    assert any(output.keys() - {"text", "metadata"} for output in after), "the component adds something to a message"
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, slice_of_data: TrainingData) -> tuple[LocalModelStorage, Resource]:
+    storage, resource = LocalModelStorage.create(tmp_path_factory.mktemp("model")), Resource("parser")
+    return storage, PetitionParser.create({}, storage, resource, CONTEXT).train(slice_of_data)
+
+
+@pytest.fixture()
+def parser(trained: tuple[LocalModelStorage, Resource]) -> PetitionParser:
+    storage, resource = trained
+    return PetitionParser.load({}, storage, resource, CONTEXT)
+
+
+def test_trained_parser_adds_to_a_message_what_each_part_finds_also_beside_a_draft(parser: PetitionParser) -> None:
+    free = _outputs(parser, _tracker(), {})
+    writing = _outputs(parser, _tracker(drafts=[{"texts": ["山阳小区门口路灯不亮"]}]), {})
+    added = {"parts", "intent", "intent_ranking", "reading", "place_spans"}
+    assert all(output.keys() >= added and "draft_reading" not in output for output in free)
+    assert writing[0]["draft_reading"]["categories"] and [output["reading"] for output in writing] == [output["reading"] for output in free]
+    assert free == _outputs(parser, _tracker(), {}), "what is remembered of short texts reads the same"
+
+
+def test_parts_are_learned_side_by_side_and_say_so(
+    storage: LocalModelStorage, slice_of_data: TrainingData, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "bot.nlu.component")
+    PetitionParser.create({}, storage, Resource("parser"), CONTEXT).train(slice_of_data)
+    assert sorted(caplog.messages) == ["learned AppealSplitter", "learned PetitionReader", "learned PlaceReader"]
 
 
 def test_context_resolver_needs_no_training_and_reads_the_same_after_loading(storage: LocalModelStorage) -> None:
@@ -114,34 +132,20 @@ def test_context_resolver_needs_no_training_and_reads_the_same_after_loading(sto
 
 def test_every_component_of_the_pipeline_is_covered_here() -> None:
     pipeline = yaml.safe_load((PROJECT_ROOT / "config.yml").read_text(encoding="utf-8"))["pipeline"]
-    names = {entry["name"] for entry in pipeline}
-    assert names == {
-        "bot.nlu.splitter.AppealSplitter",
-        "bot.nlu.reader.PetitionReader",
-        "bot.nlu.places.PlaceReader",
-        "bot.nlu.context.ContextResolver",
-    }
+    assert [entry["name"] for entry in pipeline] == ["bot.nlu.component.PetitionParser", "bot.nlu.context.ContextResolver"]
 
 
-def test_whole_pipeline_on_a_slice_gives_offsets_into_the_text(storage: LocalModelStorage, slice_of_data: TrainingData) -> None:
-    messages = [Message(data={"text": text}) for text in SAID]
-    tracker = _tracker()
-    for name in ("splitter.AppealSplitter", "reader.PetitionReader", "places.PlaceReader"):
-        part: Any = _class(f"bot.nlu.{name}").create({}, storage, Resource(name), CONTEXT)
-        part.train(slice_of_data)
-        messages = part.process(messages, tracker) if name.startswith("reader") else part.process(messages)
-    for message, text in zip(messages, SAID, strict=True):
-        assert all(text[span["start"] : span["end"]] == span["text"] for span in message.get("place_spans"))
-        assert all(text[span["start"] : span["end"]] == span["text"] for span in message.get("reading")["evidence"])
-        parts = message.get("parts")
+def test_offsets_are_offsets_into_the_text(parser: PetitionParser) -> None:
+    for output, text in zip(_outputs(parser, _tracker(), {}), SAID, strict=True):
+        assert all(text[span["start"] : span["end"]] == span["text"] for span in output["place_spans"])
+        assert all(text[span["start"] : span["end"]] == span["text"] for span in output["reading"]["evidence"])
+        parts = output["parts"]
         assert parts[0]["start"] == 0 and parts[-1]["end"] == len(text)
         assert all(first["end"] == second["start"] for first, second in zip(parts, parts[1:], strict=False))
 
 
-def test_first_category_belongs_to_the_likeliest_first_level(storage: LocalModelStorage, slice_of_data: TrainingData) -> None:
-    reader: Any = _class("bot.nlu.reader.PetitionReader").create({}, storage, Resource("reader"), CONTEXT)
-    reader.train(slice_of_data)
-    for output in _outputs(reader, _tracker(), {}):
+def test_first_category_belongs_to_the_likeliest_first_level(parser: PetitionParser) -> None:
+    for output in _outputs(parser, _tracker(), {}):
         codes = [category["code"] for category in output["reading"]["categories"]]
         assert len(codes) == len(set(codes)) == 5
         assert 0 < output["reading"]["first_level_confidence"] <= 1

@@ -8,6 +8,7 @@ import pytest
 
 from bot.embedded import EmbeddedAssistant
 from bot.nlu.borders import Fields, Outline, candidate_borders
+from bot.nlu.component import PetitionParser
 from bot.nlu.corpus import read_parts
 from bot.nlu.splitter import MAX_CHARACTERS, MOST_PARTS, AppealSplitter
 
@@ -30,7 +31,9 @@ TWO_APPEALS = [
 @pytest.fixture(scope="module")
 def splitter(assistant: EmbeddedAssistant) -> AppealSplitter:
     components = [node._component for node in assistant._model.runner._nodes.values()]  # type: ignore[attr-defined]
-    (found,) = [component for component in components if isinstance(component, AppealSplitter)]
+    (parser,) = [component for component in components if isinstance(component, PetitionParser)]
+    found = parser.parts[AppealSplitter]
+    assert isinstance(found, AppealSplitter)
     return found
 
 

@@ -78,9 +78,9 @@ def archives(place: Settings, root: Path) -> Iterator[list[Path]]:
 
 
 def states(archive: Path) -> dict[str, bytes]:
-    """What each component of ours keeps in the archive."""
+    """What each part of our component keeps in the archive."""
     with tarfile.open(archive) as tar:
-        members = [member for member in tar.getmembers() if member.name.endswith("state.pkl.gz")]
+        members = [member for member in tar.getmembers() if member.name.endswith(".pkl.gz")]
         return {member.name: gzip.decompress(tar.extractfile(member).read()) for member in members}  # type: ignore[union-attr]
 
 

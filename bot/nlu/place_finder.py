@@ -28,7 +28,7 @@ MAX_CHARACTERS = 1200
 UNSURE = 0.3
 # Beside a surer place, one that is inside with less than this share on average is a stray.
 SURE = 0.6
-_STATE = re.compile(r"bot\.nlu\.places\.PlaceReader\d*/state\.pkl\.gz$")
+_STATE = re.compile(r"bot\.nlu\.component\.PetitionParser\d*/PlaceReader\.pkl\.gz$")
 Floats = npt.NDArray[np.float64]
 
 SUFFIXES = (
@@ -97,6 +97,15 @@ def load_place_finder(archive: Path) -> PlaceFinder:
                 return PlaceFinder(state["model"], automaton(state["names"]), state["main_weights"])
     except (OSError, EOFError, KeyError, pickle.UnpicklingError, tarfile.TarError, ValueError) as error:
         raise ValueError(f"model {archive.name} cannot be used: {error}") from error
+
+
+def is_readable(archive: Path) -> bool:
+    """Whether it holds a model in the form that this version reads, as far as a look at one part of it tells."""
+    try:
+        load_place_finder(archive)
+    except ValueError:
+        return False
+    return True
 
 
 def main_row(text: str, span: Span, spans: Sequence[Span], divisions: Sequence[Span]) -> Floats:

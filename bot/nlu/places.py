@@ -1,4 +1,4 @@
-"""The component that finds place mentions: maximal spans such as "经开区山阳小区南门进去那段路", and the one to send people to.
+"""The part that finds place mentions: maximal spans such as "经开区山阳小区南门进去那段路", and the one to send people to.
 
 A character-level conditional random field over the character window, word borders, cue words, place suffixes and the gazetteer's
 names (given by the importer) is trained here and read in bot.nlu.place_finder; bot.nlu.place_spans mends its spans. What a span's
@@ -14,15 +14,14 @@ from typing import Any
 import ahocorasick
 import numpy as np
 import pycrfsuite
-from rasa.engine.recipes.default_recipe import DefaultV1Recipe
-from rasa.engine.storage.resource import Resource
+from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
 from sklearn.linear_model import LogisticRegression
 
 from bot.nlu import corpus
-from bot.nlu.component import ModelPart
+from bot.nlu.part import Part
 from bot.nlu.place_finder import MAX_CHARACTERS, Floats, PlaceFinder, automaton, character_features, divisions_in, main_row, words_of
 from bot.nlu.place_spans import main_features, without_repeats
 from bot.text import fold
@@ -34,8 +33,7 @@ MIN_FREQUENCY = 3
 LETTER_WEIGHT = 2
 
 
-@DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.ENTITY_EXTRACTOR, is_trainable=True)
-class PlaceReader(ModelPart):
+class PlaceReader(Part):
     """Sets `place_spans`: [{start, end, text, confidence, weight}], in order of the text; the scene has the greatest weight."""
 
     finder: PlaceFinder
@@ -51,13 +49,11 @@ class PlaceReader(ModelPart):
         self.names = automaton(state["names"])
         self.finder = PlaceFinder(self.model, self.names, self.main_weights)
 
-    def train(self, training_data: TrainingData) -> Resource:
+    def fit(self, training_data: TrainingData) -> None:
         elements = [name for message in training_data.training_examples for name in message.get(corpus.PLACE_NAMES) or ()]
         self.names = automaton([(name, (len(name), level)) for level, name in (element.split(":", 1) for element in elements)])
         marked = _with_fewer_placeless([m for m in corpus.texts_in(training_data) if m.get(corpus.PLACES) is not None])
-        state = {"model": self._fit_tagger(marked), "names": list(self.names.items()), "main_weights": self._fit_main(marked)}
-        self.set_state(state)
-        return self.persist()
+        self.model, self.main_weights = self._fit_tagger(marked), self._fit_main(marked)
 
     def _fit_tagger(self, marked: Sequence[Message]) -> bytes:
         trainer = pycrfsuite.Trainer(algorithm="lbfgs", verbose=False)
@@ -94,10 +90,8 @@ class PlaceReader(ModelPart):
         model = LogisticRegression(fit_intercept=False).fit(sides, [1] * len(pairs) + [0] * len(pairs))
         return [float(weight) for weight in model.coef_[0]]
 
-    def process(self, messages: list[Message]) -> list[Message]:
-        for message in messages:
-            message.set(PLACES_FOUND, self.finder.find(message.get(TEXT) or ""), add_to_output=True)
-        return messages
+    def read(self, message: Message, tracker: DialogueStateTracker) -> None:
+        message.set(PLACES_FOUND, self.finder.find(message.get(TEXT) or ""), add_to_output=True)
 
 
 def _with_fewer_placeless(messages: Sequence[Message]) -> list[Message]:

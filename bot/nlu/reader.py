@@ -1,4 +1,4 @@
-"""The component that reads what a message is about: intent, category on three levels, request type, urgency, evidence.
+"""The part that reads what a message is about: intent, category on three levels, request type, urgency, evidence.
 
 All readers are linear over one sparse view of the text, so a message is tokenised once. When the resident is in the middle
 of describing a petition, the message is also read together with what they said before (`draft_reading`).
@@ -12,8 +12,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from rasa.engine.recipes.default_recipe import DefaultV1Recipe
-from rasa.engine.storage.resource import Resource
 from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import INTENT, TEXT
 from rasa.shared.nlu.training_data.message import Message
@@ -22,12 +20,12 @@ from scipy.sparse import csr_matrix, vstack
 
 from bot.nlu import corpus
 from bot.nlu.city import CityReading, CityText, counts_of, fit_city_reading
-from bot.nlu.component import ModelPart
 from bot.nlu.context import answers_the_card, draft_text, names_the_place
 from bot.nlu.evidence import evidence_spans
 from bot.nlu.features import Row, Vectorizer
 from bot.nlu.lexicon import Hit, Lexicon
 from bot.nlu.linear import Aids, Fitting, LinearReader, softmax
+from bot.nlu.part import Part
 from bot.nlu.request_type import RequestTypeReader
 from bot.nlu.splitter import PARTS
 from bot.nlu.urgency import judge_urgency
@@ -134,8 +132,7 @@ def _fit_leaves(
     }
 
 
-@DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
-class PetitionReader(ModelPart):
+class PetitionReader(Part):
     """Trains on corpus messages in seconds; sets Rasa's `intent` and our `reading` (and `draft_reading`)."""
 
     view: View
@@ -155,7 +152,7 @@ class PetitionReader(ModelPart):
             setattr(self, name, value)
         self._short = {}
 
-    def train(self, training_data: TrainingData) -> Resource:
+    def fit(self, training_data: TrainingData) -> None:
         messages = corpus.texts_in(training_data)
         words = (message.get(corpus.TELLING_WORDS) for message in training_data.training_examples)
         self.view, matrix, aids = fit_view([message.get(TEXT) for message in messages], Lexicon(next(filter(None, words), {})))
@@ -185,22 +182,18 @@ class PetitionReader(ModelPart):
         }
         for name, reader in zip(works, together(list(works.values())), strict=True):
             setattr(self, name, reader)
-        self._short = {}
-        return self.persist()
 
-    def process(self, messages: list[Message], tracker: DialogueStateTracker) -> list[Message]:
-        for message in messages:
-            text = message.get(TEXT) or ""
-            ranking, reading = self._understand(text)
-            if not message.get(INTENT):  # a payload such as /affirm has set it already
-                message.set(INTENT, ranking[0], add_to_output=True)
-                message.set("intent_ranking", ranking, add_to_output=True)
-            message.set(READING, reading, add_to_output=True)
-            self._read_parts(message, text)
-            earlier = draft_text(tracker)
-            if earlier and not answers_the_card(text, tracker):
-                message.set(DRAFT_READING, self._read_draft(earlier, text, names_the_place(text, tracker)), add_to_output=True)
-        return messages
+    def read(self, message: Message, tracker: DialogueStateTracker) -> None:
+        text = message.get(TEXT) or ""
+        ranking, reading = self._understand(text)
+        if not message.get(INTENT):  # a payload such as /affirm has set it already
+            message.set(INTENT, ranking[0], add_to_output=True)
+            message.set("intent_ranking", ranking, add_to_output=True)
+        message.set(READING, reading, add_to_output=True)
+        self._read_parts(message, text)
+        earlier = draft_text(tracker)
+        if earlier and not answers_the_card(text, tracker):
+            message.set(DRAFT_READING, self._read_draft(earlier, text, names_the_place(text, tracker)), add_to_output=True)
 
     def _understand(self, text: str) -> Understood:
         """Intents, likeliest first, and the reading. Taps on buttons are most of all messages: short texts are kept."""

@@ -1,4 +1,4 @@
-"""The component that divides a message into separate appeals where a person would.
+"""The part that divides a message into separate appeals where a person would.
 
 Two steps: a linear reader of the words around a border names the few likeliest borders, and a logistic judge weighs for each
 what bot.nlu.borders measures on both sides. A wrong cut costs a resident more than a missed one, so only sure borders hold.
@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rasa.engine.recipes.default_recipe import DefaultV1Recipe
-from rasa.engine.storage.resource import Resource
+from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.nlu.constants import TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
@@ -23,9 +22,9 @@ from sklearn.model_selection import KFold
 
 from bot.nlu import corpus
 from bot.nlu.borders import MIN_PART, Fields, Outline, candidate_borders, measures, wording
-from bot.nlu.component import ModelPart
 from bot.nlu.features import Vectorizer
 from bot.nlu.linear import LinearReader
+from bot.nlu.part import Part
 from bot.processes import together
 from bot.text import fold
 
@@ -129,8 +128,7 @@ def _likeliest(borders: Sequence[int], scores: Sequence[float], start: int, end:
     return sorted(inside, key=lambda number: -scores[number])[:LIKELIEST]
 
 
-@DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
-class AppealSplitter(ModelPart):
+class AppealSplitter(Part):
     """Sets `parts`: [{start, end}], one per separate appeal, in order and covering the text."""
 
     fields: Fields
@@ -143,7 +141,7 @@ class AppealSplitter(ModelPart):
     def set_state(self, state: tuple[Fields, Wording, Judge]) -> None:
         self.fields, self.wording, self.judge = state
 
-    def train(self, training_data: TrainingData) -> Resource:
+    def fit(self, training_data: TrainingData) -> None:
         messages = corpus.texts_in(training_data)
         # A city's letter may hold several appeals, whatever its one label says.
         own = [message for message in messages if message.get(corpus.CATEGORY) and not message.get(corpus.ORIGIN)]
@@ -157,12 +155,9 @@ class AppealSplitter(ModelPart):
             lessons += [Lesson.of(text, unseen, None) for text, _ in half if len(text) >= LONG_PETITION]
         self.judge = _fit_judge(lessons)
         self.wording = Wording.fit(lessons)
-        return self.persist()
 
-    def process(self, messages: list[Message]) -> list[Message]:
-        for message in messages:
-            message.set(PARTS, self.split(message.get(TEXT) or ""), add_to_output=True)
-        return messages
+    def read(self, message: Message, tracker: DialogueStateTracker) -> None:
+        message.set(PARTS, self.split(message.get(TEXT) or ""), add_to_output=True)
 
     def split(self, text: str) -> list[dict[str, int]]:
         outline = Outline(text[:MAX_CHARACTERS], self.fields)
