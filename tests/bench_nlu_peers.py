@@ -253,7 +253,7 @@ def parses(*files: str) -> dict[str, Any]:
     from bot.cli import _services
     from bot.embedded import open_embedded
     from bot.models import models_to_serve
-    from bot.parse import build_parse
+    from bot.parse import parse_text
 
     services = _services()
     assistant = open_embedded(models_to_serve(services))
@@ -263,8 +263,7 @@ def parses(*files: str) -> dict[str, Any]:
         rows, seconds = [], []
         for text in texts_of(file):
             started = time.perf_counter()
-            data = assistant.parse(text)
-            parse = build_parse(text, data, assistant.serving_model(), services.catalogue, services.gazetteer)
+            parse = parse_text(text, assistant, services.catalogue, services.gazetteer)
             seconds.append(time.perf_counter() - started)
             shares = firsts(text)
             rows.append({"parse": parse, "confidence": shares[parse["categories"][0]["path"][0]], "firsts": shares})
