@@ -12,8 +12,8 @@ from bot.hotspot_places import squeeze
 from bot.petition import mask
 
 LONGEST, SHORTEST = 40, 6
-# People are named when so many of the appeals speak of them.
-SPOKEN_OF = 0.2
+# People are named when so many of the appeals speak of them, and never for a single one: its writer may mention whom it likes.
+SPOKEN_OF, LEAST_SPOKEN = 0.2, 2
 MOST_PEOPLE = 2
 # A description is looked for in the first sentences of so many appeals.
 TOLD, SENTENCES = 40, 4
@@ -26,6 +26,8 @@ _PEOPLE = re.compile(
     r"(?!委|楼|区|大会|小组|代表大会|服务中心|热线|信箱|之家|家园|公寓|广场|卡)"
 )
 _ANYBODY = ("群众", "市民")
+# Whoever lives there, whatever they call themselves.
+_LIVING_THERE = frozenset({"业主", "居民", "住户"})
 _SENTENCE = re.compile(r"[^。！？!?；;\n]+[！？!?]?")
 _LEAD = re.compile(
     r"^(?:[\s，,、：:（(]+|\d{1,2}[、.．]|第?[一二三四五六]、|再次|强烈|坚决|紧急|联名|关于|反映|反应|投诉|举报|咨询|质疑|请求|建议|请问|想问|希望|恳请|恳求|要求|呼吁|盼"
@@ -37,9 +39,12 @@ _CUT = re.compile(r"[，,、：:]")
 
 
 def people_of(texts: Sequence[str]) -> str:
-    """Those whom most of the texts speak of: 业主、居民; empty where none are named."""
-    found = Counter(word for text in texts for word in set(_PEOPLE.findall(text)))
-    often = [word for word, count in found.most_common() if count >= max(SPOKEN_OF * len(texts), 1)]
+    """Those whom many of the texts speak of: 业主、居民; empty where none are named."""
+    spoken = [set(_PEOPLE.findall(text)) for text in texts]
+    found = Counter(word for words in spoken for word in words)
+    living = sum(bool(words & _LIVING_THERE) for words in spoken)
+    enough = max(SPOKEN_OF * len(texts), LEAST_SPOKEN)
+    often = [word for word, count in found.most_common() if (living if word in _LIVING_THERE else count) >= enough]
     named = [word for word in often if word not in _ANYBODY] or often
     return "、".join(named[:MOST_PEOPLE])
 
