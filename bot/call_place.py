@@ -44,7 +44,7 @@ _WAY_THERE = re.compile(r"(?:到|往|回|去|开往)$")
 _SIDE = re.compile(r"[东南西北中前后]{1,2}(?:广场|站房|门)")
 _YES = re.compile(r"^(?:嗯+|对+|是+的?|没错|哎|就是)")
 _CONFIRMED = re.compile(r"(?:是吗|是吧|对吗|对吧|吗|吧)$")
-_ONE_DIVISION = re.compile(rf"(?:^|[是在的那您，\s])([\u4e00-\u9fff]{{1,4}}?{_DIVISION})(?=[的是在，\s]|吗|吧|$)")
+_ONE_DIVISION = re.compile(rf"(?:^|[是在的那您，\s])((?![是在的那您])[\u4e00-\u9fff]{{1,4}}?{_DIVISION})(?=[的是在，\s]|吗|吧|$)")
 # Where the caller is or works is not where the matter is.
 _TO_NAME = re.compile(rf"(?:从|在|到|位于|通往|开往)(?P<name>{_NAMED})")
 _HEAD = re.compile(r"[\u4e00-\u9fff]{2,6}?(?:大道|[路街巷村镇苑园]|小区|社区|花园|家园)")

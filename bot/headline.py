@@ -21,6 +21,8 @@ ROOM, LONGEST_PLACE, FIRST_PIECES = 17, 11, 4
 # What two characters that the agent repeats are worth.
 ECHO, MOST_ECHO = 0.06, 0.3
 RIGHT_BEFORE, LEAST_MATTER = 24, 0.15
+# What is wrong is said so soon that nothing but the topic does it.
+SOON = 2
 # A topic told right before a statement; another topic that will do as well; one that may stand before a colon.
 NEAR, ENOUGH, SURE_TOPIC = 0.3, 0.8, 0.6
 # A topic that says more than a statement without one: what carries no topic of the call is as likely talk by the way.
@@ -100,7 +102,7 @@ def build_title(story: Story, request_type: str, place: str, fallback: str, *, w
     best = statements[0]
     if not subjects and best.part.weight < LEAST_MATTER and not STRONG.search(best.text):
         return fallback, None
-    if _is_by_the_way(best, request_type):
+    if _is_by_the_way(best, subjects, request_type):
         named = next((subject for subject in subjects if subject.score >= SAYS_MORE), None)
         if named:
             return mask(_framed(named.word, request_type, place))[:MAX_TITLE], named.part
@@ -108,17 +110,21 @@ def build_title(story: Story, request_type: str, place: str, fallback: str, *, w
             return _framed(fallback, request_type, place)[:MAX_TITLE], None
     if request_type == PROPOSAL:
         best = replace(best, text=_WISHED.sub("", best.text))
-    body = _with_subject(best, subjects, place, request_type)
+    # Of danger nothing stands before the danger but who is in it.
+    body = best.text if best.part.danger else _with_subject(best, subjects, place, request_type)
     title = _framed(official(body), request_type, place)
     return mask(_extended(title, best, statements, request_type))[:MAX_TITLE], best.part
 
 
-def _is_by_the_way(statement: Statement, request_type: str) -> bool:
+def _is_by_the_way(statement: Statement, subjects: Sequence[Subject], request_type: str) -> bool:
     """Whether nothing in it shows that it belongs to the matter."""
     text, part = statement.text, statement.part
     if request_type == ASKING and _QUESTION_WORD.search(text) or request_type == PROPOSAL and _PROPOSES.search(part.piece.text):
         return False
-    return part.weight <= EMPTY_STATEMENT and not (part.topics or part.danger or STRONG.search(text))
+    if part.topics or part.danger:
+        return False
+    told_with = any(subject.score >= SURE_TOPIC and _is_near(subject.part, part) for subject in subjects)
+    return part.weight <= EMPTY_STATEMENT and not (STRONG.search(text) and told_with)
 
 
 def _framed(body: str, request_type: str, place: str) -> str:
@@ -173,8 +179,7 @@ def _statements(story: Story, request_type: str) -> Iterator[Statement]:
         text = _shortened(_with_actor(statement_of(part.piece.text), part, before))
         if part.danger and not _VICTIM.search(part.piece.text):
             text = _victim(story.parts[:number]) + text
-        if request_type == ASKING:
-            text = re.sub(r"^你们", "", text)
+        text = re.sub(r"^你们" if request_type == ASKING else r"^是否(?=.{2})", "", text)
         if len(text) >= 2 and not _HANGING.search(text):
             score = _score(text, part, request_type, number / count) + _echo(text, heard)
             if score > 0:
@@ -313,7 +318,9 @@ def _with_subject(statement: Statement, subjects: Sequence[Subject], place: str,
         return text
     if _ACTORS.search(word):
         return text
-    if request_type == ASKING or (_VERBAL.match(text) or STRONG.match(text)) and _is_right_before(near[0].part, statement.part):
+    wrong = STRONG.search(text)
+    says_what_it_does = bool(_VERBAL.match(text)) or wrong is not None and wrong.start() <= SOON
+    if request_type == ASKING or says_what_it_does and _is_right_before(near[0].part, statement.part):
         return word + text
     return f"{word}：{text}" if near[0].score >= SURE_TOPIC else text
 

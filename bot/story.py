@@ -35,8 +35,15 @@ _ASIDE = re.compile(
     r"(?:儿子|女儿|孩儿|孙子|孙女|闺女|老伴|对象|媳妇|老头子|姑娘)[^，]{0,6}(?:在.{2,4}|外地|国外|听话|一年|开车|打工|上班|出国|忙)|一年回|"
     r"我这?个?(?:腿|膝盖|耳朵|腰|血压|心脏|眼睛|身体)|手术|天一阴|不碍事|不要紧|都好了|就青了|摔了一跤|小学文化|不识字|没文化|文化不高|我们?(?:都)?是.{2,4}(?:来的|人|的)$|喜丧|打工.{0,4}年|"
     r"吃饭没|作业|上夜班|晚上打|大点声|听得到|信号|录音|[你您]听我说|说急了|[你您]看着办|理解|我跟[你您]|我(?:给|念给)[你您]|我(?:翻|看|找)[翻看找]|姑娘[你您]|闺女[你您]|说到哪|打错了|声音不对|我先打个电话|我小声|"
-    r"我爱人的|没手机|是幺二三四五|没法说|拍了照|我怕$|我不敢|^(?:[他她你]|他自己)[^，]{0,4}[咋怎]么?不|^我?(?:咋办|怎么办|咋整)$|凭(?:什么|啥)|这种人|天理|良心|不敢发|我说了$|要我去打官司"
+    r"我爱人的|没手机|是幺二三四五|没法说|拍了照|我怕$|我不敢|^(?:[他她你]|他自己)[^，]{0,4}[咋怎]么?不|^我?(?:咋办|怎么办|咋整)$|凭(?:什么|啥)|这种人|天理|良心|不敢发|我说了$|要我去打官司|回个?(?:话|电话|信儿?)(?:就行)?$"
 )
+# What matters are about in so many classes that the word speaks for none of them.
+_THINGS = re.compile(
+    "电梯|路灯|井盖|广场舞|暖气|自来水|天然气|煤气|下水道|化粪池|污水|油烟|噪音|灰尘|垃圾桶|垃圾站|停车位|车位|充电桩|电动车|公交车?|地铁|出租车|快递|驿站|学费|补课|押金|定金|工资|工龄|养老金|退休金|医保|社保|低保|"
+    "公积金|契税|首付|房产证|产权证|物业费|取暖费|水费|电费|水表|电表|燃气表|救护车|床位费|补偿款|宅基地|青苗|水渠|机井|泵站|抽水|灌溉|大棚|化肥|种子|路面|绿化带|行道树|红绿灯|斑马线|护栏|外墙|保温层|墙皮|楼顶|屋顶|车库|门禁|监控|宠物|流浪狗|"
+    "收费|营业执照|身份证|户口|驾驶证|居住证|派出所|民警|网贷|健身房|驾校|培训班|预付卡|会员卡|年卡"
+)
+_WHO = re.compile(r"^我?就?是.{0,6}(?:家长|业主|居民|村民|学生|员工|群众)$")
 # An agent who sums up asks for a yes, not for a wish.
 _SUMS_UP = re.compile(r"(?:是吧|对吧|是吗|对吗|吧|吗)$")
 _HOLLOW = re.compile(r"^(?:我?(?:想|要|来|着急|先)?(?:投诉|举报|反映|咨询|问|说|表扬|夸|求助|请教|提)(?:一下|个|一个|[一两]个)?(?:事儿?|问题|事情|建议|人)?|.{1,2}|咋.{0,4}|可不咋的|(?:打|找|问|跟|给|到)了?[^，]{0,6}(?:客服|电话|热线|村里|镇上|社区|物业|他们)|找了|打了|报了|说了|告知个啥|办了个啥|那必须的|哪知道|可以可以|应该是|到时候再说|净瞎整|[^，]{0,4}(?:我|你)说)$")
@@ -116,6 +123,7 @@ def read_story(call: Call, reading: Mapping[str, Any]) -> Story:
     """`reading` is the readers' view of `call.said.text`."""
     known = [(int(span["start"]), int(span["end"]), float(span["weight"])) for span in reading["evidence"]]
     known += [(int(start), int(end), 0.0) for start, end in reading.get("telling", ())]
+    known += [(*found.span(), 0.0) for found in _THINGS.finditer(call.said.text)]
     urgency = reading["urgency"]
     dangers = [(int(start), int(end)) for start, end in urgency.get("spans", ())] if urgency["emergency"] else []
     turns = {turn.number: turn for turn in call.citizen}
@@ -133,6 +141,7 @@ def _part(piece: Piece, start: int, known: Sequence[tuple[int, int, float]], dan
     announces = bool(_ANNOUNCES.search(text))
     weight = EVIDENCE * min(carried, 1.0) + TELLING * len(topics) + TROUBLED * bool(TROUBLE.search(text)) + ANNOUNCED * announces
     aside = bool(_ASIDE.search(text)) and carried < 0.3 or bool(_HOLLOW.match(text)) and not topics and not STRONG.search(text)
+    aside = aside or bool(_WHO.search(text))
     only_who = bool(turn.asked & {NAME, PHONE}) and not announces and carried < 0.1 and not STRONG.search(text)
     wish = bool(_WISH.search(text)) or WISH in turn.asked and not _QUOTES.match(text) and not _SUMS_UP.search(turn.question)
     weight = 0.0 if aside or only_who else max(weight, LEAST if PLACE not in turn.asked else 0.01)

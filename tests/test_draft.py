@@ -360,6 +360,9 @@ TITLES = [
     (["市民：我要表扬一个出租车司机 我把包忘在车上了"], ["出租车司机"], "表扬", "东站", "表扬东站出租车司机"),
     (["市民：我想咨询一下 就是异地看病报销的 要带哪些材料"], ["看病报销"], "咨询", "", "咨询异地看病报销要带哪些材料"),
     (["市民：我提个建议 末班车七点半就没了 能不能延长到九点半"], ["末班车"], "建议", "", "建议末班车：延长到九点半"),
+    (["市民：一单元的电梯 修了坏 修了坏 没个完"], [], "投诉", "梧桐里", "梧桐里电梯修了坏"),
+    (["市民：我是学生家长", "坐席：您说", "市民：报补课班还要交保底费 是不是乱收费"], ["补课班"], "投诉", "", "补课班乱收费"),
+    (["市民：加开一趟夜班公交吧 能不能给我回个电话"], [], "建议", "", "建议加开一趟夜班公交"),
     (["市民：就是我上班的那个厂 宏泰化工 他晚上往河里放废水"], ["废水"], "举报", "宏泰化工", "举报宏泰化工晚上往河里放废水"),
 ]
 
@@ -378,6 +381,17 @@ def test_talk_by_the_way_gives_way_to_the_topic_or_the_class() -> None:
     assert build_title(read_story(call, reading_of(call, "退休金")), "投诉", "河口镇", "养老保险")[0].startswith("河口镇退休金")
     told = call_of("坐席：您好请讲", "市民：昨晚炖鸡来着")
     assert build_title(read_story(told, reading_of(told)), "投诉", "河口镇", "养老保险")[0] in ("养老保险", "河口镇养老保险")
+
+
+def test_a_trouble_told_far_from_the_topic_is_no_title() -> None:
+    call = call_of("坐席：您好请讲", "市民：我那手机昨天又丢了 找了半天", "坐席：您要反映什么", "市民：说的是厂里给我算少了工龄这回事")
+    assert "丢" not in build_title(read_story(call, reading_of(call)), "投诉", "河口镇", "养老保险")[0]
+
+
+def test_division_the_agent_names_is_named_without_the_word_before_it() -> None:
+    call = call_of("坐席：您好请讲", "市民：干部公示的事", "坐席：是清水镇的公示是吧", "市民：对 清水镇")
+    place = find_place(call, [])
+    assert place is not None and place.value == "清水镇"
 
 
 def test_words_of_danger_may_begin_in_the_piece_before() -> None:
