@@ -242,6 +242,7 @@ def test_marks_come_off_and_leave_spans(pieces: list[tuple[str, bool]]) -> None:
         ("suicide", "我不想活了，药都买好了"),
         ("trapped", "我被困在电梯里了"),
         ("trapped", "老太太掉进窨井里了"),
+        ("trapped", "村里发大水，水都没过一楼了"),
         ("collapse", "后山山体滑坡，把房子冲了"),
         ("collapse", "脚手架塌了下面有人"),
         ("crash", "路口出车祸了，司机卡在里面"),
@@ -286,6 +287,8 @@ def test_danger_is_found_with_its_kind(kind: str, text: str) -> None:
         "物业电话打爆了也没人接",
         "小区业主群里炸了锅",
         "被踢皮球踢得想死的心都有了",
+        # water that runs and drowns nobody
+        "水管漏得厉害，水流到一楼门厅了",
         # only feared, only practised
         "万一着火了谁负责",
         "电线这样乱拉，容易起火",
@@ -311,6 +314,13 @@ def test_danger_word_and_a_doubtful_reader_make_an_emergency_with_its_words() ->
 
 def test_sure_reader_makes_an_emergency_without_a_danger_word() -> None:
     assert judge_urgency("门把手烫手，我们出不去", {ROUTINE: 0.05, URGENT: 0.05, CRITICAL: 0.9}).emergency
+
+
+def test_a_saying_needs_a_surer_reader_than_words_it_cannot_name() -> None:
+    waiting = "为了办个证跑得我两腿冒烟嗓子冒烟，窗口还是说系统不行"
+    assert not judge_urgency(waiting, {ROUTINE: 0.1, URGENT: 0.1, CRITICAL: 0.8}).emergency
+    assert judge_urgency(waiting, {ROUTINE: 0.02, URGENT: 0.03, CRITICAL: 0.95}).emergency
+    assert judge_urgency("等得我嗓子冒烟，我爸突然晕倒了叫不醒", {ROUTINE: 0.1, URGENT: 0.1, CRITICAL: 0.8}).emergency
 
 
 def test_calm_text_stays_routine() -> None:

@@ -27,6 +27,8 @@ _LOOK_ALIKES = compile_patterns(LOOK_ALIKES)
 # What nearly happened is no danger any more, but it shows a hazard.
 DANGER_QUIET, NEED_QUIET = ("told", "over", "near"), ("told", "over")
 NEVER = 1.1
+# How sure the reader must be where what sounds like danger is a saying or a name.
+SAID_ONLY = 0.9
 # "都摆好了" in somebody's goodbye does not mean that it is over.
 _QUIETING = {"suicide": ("told",)}
 # A lift that keeps trapping people ("三天两头把人关在里头") traps nobody right now; what stands behind the word tells of something else.
@@ -184,6 +186,8 @@ def _critical_threshold(folded: str, dangers: Sequence[Sign], needs: Sequence[Si
         return NEVER
     if dangers or needs or _is_quiet(folded, DANGER_QUIET):
         return quiet
+    if _LOOK_ALIKES.search(folded):  # the reader knows the words of a saying or a name from real danger
+        return max(without, SAID_ONLY)
     return without
 
 
