@@ -40,6 +40,13 @@ _NOT_BUT = re.compile(r"不是\s*([^，。,\s是]{1,20}?)\s*[，,、\s]*\s*(?:�
 _RESPONDENT = re.compile(
     r"[\u4e00-\u9fff]{2,12}?(?:主任|书记|局长|所长|科长|处长|镇长|乡长|县长|区长|市长|村长|会计|校长|院长|队长|站长|经理|老板)"
 )
+_CORRECTS = re.compile(
+    r"^(?:(?:不对|错了|说错了|搞错了|打错了|写错了|更正)[一下了，,。\s]*|不是[，,\s]+)(?:应该)?(?:是|在)?\s*(?P<right>.{2,12}?)[吧啊呀的。！!\s]*$"
+)
+_COUNT = r"[\dA-Za-z一二三四五六七八九十百]{1,4}"
+_PART_KINDS = tuple(
+    re.compile(part) for part in (r"[东南西北正后侧]{1,2}门", rf"{_COUNT}(?:号楼|栋|幢|座)", rf"{_COUNT}单元", rf"{_COUNT}室", rf"{_COUNT}[楼层]", rf"{_COUNT}期", rf"{_COUNT}号")
+)
 _BUILDING_WORD = re.compile(r"^[\dA-Za-z一二三四五六七八九十]+\s*(?:号楼|栋|幢|座|单元|楼|室|号|组|队)")
 
 
@@ -215,15 +222,32 @@ def place_from_answer(petition: Petition, text: str, gazetteer: Gazetteer) -> Pe
 
 
 def correct_place(petition: Petition, text: str, gazetteer: Gazetteer) -> Petition | None:
-    """"不是3栋，是8栋" exchanges the named part of the known place; None when the text corrects nothing."""
-    match = _NOT_BUT.search(text)
-    if not match or not petition.place:
+    """"不是3栋，是8栋" exchanges the named part of the known place, "不对，是8栋" the part of its kind; None when the text corrects nothing."""
+    if not petition.place:
         return None
+    match = _NOT_BUT.search(text)
+    if not match:
+        return _exchange_parts(petition, text, gazetteer)
     wrong, right = match.group(1).strip(), match.group(2).strip()
     known = str(petition.place["text"])
     if wrong and wrong in known:
         return replace(petition, place=_as_known(gazetteer.resolve(known.replace(wrong, right), context=known)))
     return None
+
+
+def _exchange_parts(petition: Petition, text: str, gazetteer: Gazetteer) -> Petition | None:
+    """With the gate, building, unit … that the whole text corrects, where the known place has one of each kind it names."""
+    assert petition.place is not None
+    match = _CORRECTS.match(text)
+    known, left = str(petition.place["text"]), match.group("right") if match else ""
+    for kind in _PART_KINDS:
+        old, new = kind.search(known), kind.search(left)
+        if old and new:
+            known = known[: old.start()] + new.group() + known[old.end() :]
+            left = left[: new.start()] + left[new.end() :]
+    if match is None or left.strip() or known == petition.place["text"]:
+        return None
+    return replace(petition, place=_as_known(gazetteer.resolve(known, context=known)))
 
 
 def _as_known(place: Place) -> dict[str, Any]:

@@ -162,6 +162,27 @@ def test_not_this_but_that_exchanges_the_building(talk: Conversation) -> None:
     assert "〔地点〕清江浦区锦绣花园3栋" not in card
 
 
+@pytest.mark.parametrize(
+    ("said", "place"),
+    [("不对，是南门", "锦绣花园南门"), ("错了，是东北门", "锦绣花园东北门"), ("说错了 应该是西门。", "锦绣花园西门"), ("不是，是正门", "锦绣花园正门")],
+)
+def test_only_the_right_gate_is_told_and_exchanged(talk: Conversation, said: str, place: str) -> None:
+    talk.say("烧烤店油烟呛死人，清江浦区锦绣花园北门")
+    card = "".join(talk.say(said))
+    assert f"〔地点〕清江浦区{place}" in card, card
+
+
+def test_what_is_no_part_of_the_place_exchanges_nothing(talk: Conversation) -> None:
+    talk.say("楼道里的声控灯全坏了，清江浦区锦绣花园3栋")
+    assert "哪里要改" in "".join(talk.say("不对，是全坏了"))
+
+
+def test_a_phone_number_is_no_goodbye(talk: Conversation) -> None:
+    talk.say("楼道里的声控灯全坏了，清江浦区锦绣花园3栋")
+    said = "".join(talk.say("那先留着吧，13900000012"))
+    assert "再见" not in said and "请核对" in said
+
+
 def test_a_correction_inside_the_answer_counts(talk: Conversation) -> None:
     talk.say("家里停水两天了")
     card = "".join(talk.say("桂花新村8号楼。不对，3号楼"))

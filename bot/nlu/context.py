@@ -173,7 +173,7 @@ def _while_writing(text: str, name: str, confidence: float, parse: Mapping[str, 
         return "ask_capability"
     if parse["place_spans"] and situation.asked == "location" and name not in ("ask_human", "cancel"):
         return "inform"
-    if name in ASIDES and confidence > ASIDE_CONFIDENCE and not _has_matter(parse, 0.8):
+    if name in ASIDES and confidence > ASIDE_CONFIDENCE and not _has_matter(parse, 0.8) and not PHONE.search(text):
         return name
     if name == "ask_progress" and confidence > 0.6 and situation.has_tickets and EARLIER_CUE.search(text):
         return name
