@@ -131,11 +131,10 @@ def drafts_from_message(talk: Talk) -> list[Petition]:
     whole = talk.latest["reading"]["request_type"]["name"]
     drafts = []
     for number, part in enumerate(parts):
-        text = talk.text[part["start"] : part["end"]]
+        start, end = _without_joints(talk.text, part["start"], part["end"])
+        text = talk.text[start:end]
         inside = [
-            {**span, "start": span["start"] - part["start"], "end": span["end"] - part["start"]}
-            for span in talk.places
-            if part["start"] <= span["start"] < part["end"]
+            {**span, "start": span["start"] - start, "end": span["end"] - start} for span in talk.places if start <= span["start"] < end
         ]
         draft = talk.extend(replace(base, id=f"{base.id}{number}"), text, part["reading"], inside)
         drafts.append(replace(draft, request_type=whole, fixed=("request_type",)) if whole == "建议" else draft)
@@ -143,6 +142,18 @@ def drafts_from_message(talk: Talk) -> list[Petition]:
     if len(placed) == 1:
         drafts = [draft if draft.place else replace(draft, place=placed[0].place) for draft in drafts]
     return drafts
+
+
+# What joins an appeal to the one before it, and is part of neither.
+_JOINT = re.compile(r"(?:[\s，,；;、]|(?:还有|另外|再有|再就是|其次)(?:(?:个|一个|一件|件)?事情?儿?)?(?=[\s，,：:、])|另外(?=[^，,。]{4}))+[\s，,：:、]*")
+_LOOSE_END = re.compile(r"[\s，,；;、]+$")
+
+
+def _without_joints(text: str, start: int, end: int) -> tuple[int, int]:
+    joint, part = _JOINT.match(text, start, end), text[start:end]
+    loose = _LOOSE_END.search(part)
+    first, last = (joint.end() if joint else start), start + (loose.start() if loose else len(part))
+    return (first, last) if first < last else (start, end)
 
 
 def _need_category(draft: Petition) -> str:

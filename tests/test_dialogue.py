@@ -143,6 +143,13 @@ def test_place_of_a_filed_ticket_is_corrected(talk: Conversation) -> None:
     assert "9栋" in text and "7栋" not in text
 
 
+def test_what_joins_two_matters_belongs_to_neither(talk: Conversation) -> None:
+    talk.say("还有个事，楼道里的灯全不亮，另外下水道堵了一个星期没人通")
+    talk.say("分开登记")
+    card = "".join(talk.say("翡翠城3栋"))
+    assert "〔诉求〕楼道里的灯全不亮" in card and "〔诉求〕下水道堵了" in card and "不亮，" not in card
+
+
 def test_place_told_while_the_split_is_asked_is_kept_for_all(talk: Conversation) -> None:
     talk.say("三个事 第一个路灯坏了，第二个楼下烧烤摊油烟熏人，第三个下水道堵了")
     talk.say("翡翠城3栋")
