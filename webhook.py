@@ -26,6 +26,7 @@ from bot.city_rules import RulesFollower
 from bot.conversation import Conversations
 from bot.cores import keep_to_one_core
 from bot.jobs import JobRunner
+from bot.late import LateAssistant
 from bot.metrics import Metrics
 from bot.models import models_to_serve
 from bot.outbox import Relay, build_transport
@@ -76,7 +77,7 @@ MAX_REQUEST = 12 * 1024 * 1024  # a picture of 10 MB and its form
 
 
 def create_app(settings: Settings, *, assistant: Assistant | None = None, threads: bool = True) -> Flask:
-    """The whole service. Raises CatalogueError, ModelError, AssistantError, SettingsError when it could not work."""
+    """The whole service. Raises CatalogueError, ModelError, SettingsError when it could not work."""
     services = build_services(settings)
     install_services(services)
     db.migrate(settings)
@@ -157,9 +158,18 @@ def open_assistant(services: Services) -> Assistant:
     """Rasa inside this process, or the remote server named by RASA_URL."""
     if services.settings.rasa_url:
         return RemoteAssistant(services.settings)
-    from bot.embedded import open_embedded  # takes seconds and 600 MB, so only where it is used
+    paths, started = models_to_serve(services), time.monotonic()
 
-    return open_embedded(models_to_serve(services))
+    def open_model() -> Assistant:
+        from bot.embedded import open_embedded  # takes seconds and 600 MB, so only where it is used
+
+        return open_embedded(paths)
+
+    def tell() -> None:
+        background.settle_memory()
+        logger.info("ready after %.1f s", time.monotonic() - started)
+
+    return LateAssistant(open_model, opened=tell)
 
 
 def rate_limiter(settings: Settings) -> Callable[[str, str], bool]:
@@ -230,11 +240,10 @@ def add_operations(app: Flask, services: Services, metrics: Metrics, assistant: 
 
 def serve(settings: Settings) -> None:
     """Blocks until interrupted."""
-    started = time.monotonic()
     if not settings.rasa_url:  # with Rasa elsewhere this process only waits
         keep_to_one_core()
     app = create_app(settings)
-    logger.info("ready after %.1f s: http://%s:%d/chat", time.monotonic() - started, settings.host, settings.port)
+    logger.info("http://%s:%d/chat takes messages; answers come as soon as the model is loaded", settings.host, settings.port)
     if settings.sandbox:
         logger.info("no DISPATCH_URL is set: the sandbox inbox is at http://%s:%d/sandbox", settings.host, settings.port)
     listen(app, settings)

@@ -121,6 +121,8 @@ def model_watch(services: Services, assistant: Assistant) -> Callable[[], None]:
     def task() -> None:
         problem: str | None = None
         try:
+            if isinstance(assistant, ReloadableAssistant) and not assistant.serving_model():
+                return  # its first model is still loading
             version = promoted_model(services)
             if isinstance(assistant, ReloadableAssistant) and version not in (None, assistant.serving_model()):
                 problem = _load(assistant, archive_path(services.settings.models_dir, str(version)), refused)
