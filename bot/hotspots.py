@@ -1,7 +1,7 @@
 """Hot spots: the same place, the same matter, close in time, ranked by how many people they move.
 
 Pure: appeals in, ranked hot spots out, from a file or from tickets alike. How they are found and what the figures mean:
-docs/decisions/0006-hot-spots.md.
+docs/decisions/0008-hot-spots.md.
 """
 from __future__ import annotations
 
