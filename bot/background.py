@@ -121,11 +121,12 @@ def model_watch(services: Services, assistant: Assistant) -> Callable[[], None]:
     def task() -> None:
         problem: str | None = None
         try:
-            if isinstance(assistant, ReloadableAssistant) and not assistant.serving_model():
-                return  # its first model is still loading
-            version = promoted_model(services)
-            if isinstance(assistant, ReloadableAssistant) and version not in (None, assistant.serving_model()):
-                problem = _load(assistant, archive_path(services.settings.models_dir, str(version)), refused)
+            if isinstance(assistant, ReloadableAssistant):
+                serving, version = assistant.serving_model(), promoted_model(services)
+                if not serving:
+                    return  # its first model is still loading
+                if version not in (None, serving):
+                    problem = _load(assistant, archive_path(services.settings.models_dir, str(version)), refused)
             heart.beat(assistant.serving_model(), problem)
         except StorageError:
             return  # the next round tells

@@ -239,13 +239,15 @@ def _exchange_parts(petition: Petition, text: str, gazetteer: Gazetteer) -> Peti
     """With the gate, building, unit … that the whole text corrects, where the known place has one of each kind it names."""
     assert petition.place is not None
     match = _CORRECTS.match(text)
-    known, left = str(petition.place["text"]), match.group("right") if match else ""
+    if match is None:
+        return None
+    known, left = str(petition.place["text"]), match.group("right")
     for kind in _PART_KINDS:
         old, new = kind.search(known), kind.search(left)
         if old and new:
             known = known[: old.start()] + new.group() + known[old.end() :]
             left = left[: new.start()] + left[new.end() :]
-    if match is None or left.strip() or known == petition.place["text"]:
+    if left.strip() or known == petition.place["text"]:
         return None
     return replace(petition, place=_as_known(gazetteer.resolve(known, context=known)))
 

@@ -51,7 +51,8 @@ class Service:
         before = len(self.platform.sends)
         reply = self.say(text) or ""
         wait_until(lambda: not self.waiting())
-        choices = [item["content"] for menu in self.platform.menus() for item in menu["list"]]
+        menus = [send["msgmenu"] for send in self.platform.sends[before:] if send["msgtype"] == "msgmenu"]
+        choices = [item["content"] for menu in menus for item in menu["list"]]
         return "\n\n".join([*self.platform.texts()[before:], *choices, reply])
 
     def send(self, fields: dict[str, Any]) -> str | None:

@@ -166,7 +166,7 @@ def _judge(
         return Urgency(ROUTINE, max(probabilities.get(ROUTINE, 0.0), 0.5), False, None, ())
     critical = probabilities.get(CRITICAL, 0.0)
     urgent = probabilities.get(URGENT, 0.0) + critical
-    if critical >= _critical_threshold(folded, dangers, needs, least):
+    if critical >= _critical_threshold(folded, dangers, needs, least, critical):
         kinds = Counter(sign.kind for sign in dangers)
         kind = kinds.most_common(1)[0][0] if kinds else "unknown"
         return Urgency(CRITICAL, max(critical, 0.5), True, kind, _spans(text, dangers))
@@ -175,7 +175,7 @@ def _judge(
     return Urgency(ROUTINE, max(1.0 - urgent, 0.5), False, None, ())
 
 
-def _critical_threshold(folded: str, dangers: Sequence[Sign], needs: Sequence[Sign], least: Thresholds) -> float:
+def _critical_threshold(folded: str, dangers: Sequence[Sign], needs: Sequence[Sign], least: Thresholds, critical: float) -> float:
     with_word, without, quiet = least.critical
     loud = [sign for sign in dangers if not sign.quiet]
     if len(folded) <= SHORT_CRY and any(_PLAIN_CRY.search(folded, sign.start, sign.end + 2) for sign in loud):
@@ -186,7 +186,8 @@ def _critical_threshold(folded: str, dangers: Sequence[Sign], needs: Sequence[Si
         return NEVER
     if dangers or needs or _is_quiet(folded, DANGER_QUIET):
         return quiet
-    if _LOOK_ALIKES.search(folded):  # the reader knows the words of a saying or a name from real danger
+    # The reader knows the words of a saying or a name from real danger. Looked for only where it decides: most messages are calm.
+    if critical >= without and _LOOK_ALIKES.search(folded):
         return max(without, SAID_ONLY)
     return without
 
