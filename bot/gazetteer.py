@@ -11,7 +11,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,7 @@ class Place:
 
     def as_dict(self) -> dict[str, Any]:
         """The parts; `ambiguous` is a question to ask, not a part."""
-        parts = asdict(self)
-        del parts["ambiguous"]
-        return parts
+        return {name: getattr(self, name) for name in PLACE_FIELDS}
 
 
 PLACE_FIELDS = tuple(field.name for field in fields(Place) if field.name != "ambiguous")
@@ -167,6 +165,8 @@ class Gazetteer:
             self._automaton.add_word(name, name)
         self._automaton.make_automaton()
         self._sounds = self._sound_index()
+        # One text is the context of each of its places.
+        self._named_in = functools.lru_cache(maxsize=64)(lambda text: self._find(fold(text), mention=False).divisions)
         self._located = [place for places in self.local.values() for place in places if place.lat is not None]
 
     def home_districts(self) -> list[str]:
@@ -215,7 +215,7 @@ class Gazetteer:
             district = self._home_district(local.district)
             divisions.update({DISTRICT: district} if district else {})
         if DISTRICT not in divisions and context:
-            _fill_gaps(divisions, self._find(fold(context), mention=False).divisions)
+            _fill_gaps(divisions, self._named_in(context))
             local, ambiguous = _one_place(candidates, divisions.get(DISTRICT))
         parts = _parts_of(folded, found.taken)
         if local:

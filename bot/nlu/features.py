@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain, repeat
 
 import jieba
 import numpy as np
@@ -110,36 +110,42 @@ class Vectorizer:
         new = np.full(len(seen), -1, np.int32)
         new[old] = np.arange(len(kept), dtype=np.int32)
         vectorizer = cls({token: number for number, token in enumerate(kept)}, idf)
-        return vectorizer, _stack([vectorizer._weigh(new[numbers], counts) for numbers, counts in counted], len(kept))
+        owners = np.repeat(np.arange(len(counted)), [len(numbers) for numbers, _ in counted])
+        counts = np.concatenate([own for _, own in counted]) if counted else np.empty(0, np.int64)
+        matrix = vectorizer._weigh(new[found], counts, owners, len(counted))
+        matrix.sort_indices()
+        return vectorizer, matrix
 
     @cached_property
     def names(self) -> list[str]:
         """The token of each number."""
         return list(self.vocabulary)
 
-    def _weigh(self, numbers: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]) -> Row:
-        """Column numbers in order and L2-normalised weights; tokens that are not in the vocabulary have the number -1."""
-        known = numbers >= 0
-        numbers, counted = numbers[known], counts[known].astype(np.float32)
-        if not len(numbers):
-            return np.empty(0, np.int32), np.empty(0, np.float32)
-        order = np.argsort(numbers)
-        numbers = numbers[order]
-        weights = (1.0 + np.log(counted[order])) * self.idf[numbers]
-        return numbers, (weights / np.sqrt((weights**2).sum())).astype(np.float32)
-
     def row(self, tokens: Sequence[str]) -> Row:
-        """Column numbers and L2-normalised weights of one text."""
-        counts = Counter(tokens)
-        numbers = np.fromiter((self.vocabulary.get(token, -1) for token in counts), np.int32, len(counts))
-        return self._weigh(numbers, np.fromiter(counts.values(), np.int64, len(counts)))
+        """Column numbers in order and L2-normalised weights of one text."""
+        found = np.fromiter(map(self.vocabulary.get, tokens, repeat(-1)), np.int32, len(tokens))
+        numbers, counts = np.unique(found[found >= 0], return_counts=True)
+        weights = (1.0 + np.log(counts.astype(np.float32))) * self.idf[numbers]
+        length = np.sqrt((weights**2).sum(dtype=np.float64))
+        return numbers, (weights / length).astype(np.float32)
 
     def matrix(self, documents: Sequence[Sequence[str]]) -> csr_matrix:
-        return _stack([self.row(tokens) for tokens in documents], len(self.vocabulary))
+        """row() of each text, worked out together."""
+        sizes, width = list(map(len, documents)), len(self.vocabulary)
+        numbers = np.fromiter(map(self.vocabulary.get, chain.from_iterable(documents), repeat(-1)), np.int64, sum(sizes))
+        owners = np.repeat(np.arange(len(sizes)), sizes)
+        known = numbers >= 0
+        cells, counts = np.unique(owners[known] * width + numbers[known], return_counts=True)
+        owners, numbers = np.divmod(cells, max(width, 1))
+        return self._weigh(numbers.astype(np.int32), counts, owners, len(sizes))
 
-
-def _stack(rows: Sequence[Row], width: int) -> csr_matrix:
-    indptr = np.cumsum([0, *(len(numbers) for numbers, _ in rows)])
-    indices = np.concatenate([numbers for numbers, _ in rows]) if rows else np.empty(0, np.int32)
-    data = np.concatenate([weights for _, weights in rows]) if rows else np.empty(0, np.float32)
-    return csr_matrix((data, indices, indptr), shape=(len(rows), width))
+    def _weigh(
+        self, numbers: npt.NDArray[np.int32], counts: npt.NDArray[np.int64], owners: npt.NDArray[np.int64], documents: int
+    ) -> csr_matrix:
+        """Rows of so many texts from the tokens each of them has; tokens that are not in the vocabulary have the number -1."""
+        known = numbers >= 0
+        numbers, owners = numbers[known], owners[known]
+        weights = (1.0 + np.log(counts[known].astype(np.float32))) * self.idf[numbers]
+        lengths = np.sqrt(np.bincount(owners, weights**2, minlength=documents))
+        ends = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=documents))])
+        return csr_matrix(((weights / lengths[owners]).astype(np.float32), numbers, ends), shape=(documents, len(self.vocabulary)))

@@ -95,6 +95,14 @@ class LinearReader:
         scores: Floats = (values @ self.weights[rows].astype(np.float32)) * self.unit + self.bias
         return scores
 
+    def scores_for(self, label: str, matrix: csr_matrix) -> Floats:
+        """scores() of every row, of one class only."""
+        column, rows = self.classes.index(label), self.position[matrix.indices]
+        shares = matrix.data * self.weights[rows, column] * (rows >= 0)
+        owners = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+        summed = np.bincount(owners, shares, minlength=matrix.shape[0])
+        return (summed * self.unit[column] + self.bias[column]).astype(np.float32)  # type: ignore[no-any-return]
+
     def probabilities(self, row: Row) -> Floats:
         """Aligned with `classes`, summing to 1."""
         return softmax(self.scores(row)[None, :] * self.temperature)[0]

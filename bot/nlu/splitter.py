@@ -71,8 +71,8 @@ class Wording:
         return cls(vectorizer, LinearReader.fit(vectorizer.matrix(documents), labels, calibrate=False))
 
     def scores(self, documents: Sequence[Sequence[str]]) -> list[float]:
-        column = self.reader.classes.index(HOLDS)
-        return [float(self.reader.scores(self.vectorizer.row(tokens))[column]) for tokens in documents]
+        scores: list[float] = self.reader.scores_for(HOLDS, self.vectorizer.matrix(documents)).tolist()
+        return scores
 
 
 @dataclass(frozen=True)
