@@ -53,7 +53,7 @@ def train_model(
 
 
 def _train(settings: Settings, texts: Path, version: str, tell: Tell) -> Path:
-    from rasa.model_training import train  # imports TensorFlow: only when a model is really trained
+    from rasa.model_training import train  # takes seconds: only when a model is really trained
 
     workshop = settings.models_dir / f"{_WORKSHOP}{version}"
     shutil.rmtree(workshop, ignore_errors=True)
