@@ -134,6 +134,17 @@ def test_changed_role_and_districts_count_from_the_next_login(admin: Person, per
     assert (member.cleared, member.display_name) == (True, "李刚")
 
 
+def test_locked_out_colleague_is_shown_and_let_in_again(admin: Person, person: Callable[..., Person], services: Services, site: str) -> None:
+    hire(services, "zhao")
+    for _ in range(MAX_FAILURES):
+        assert Person(site).log_in("zhao", "记错了的口令").status_code == 401
+    assert "锁定" in Person(site).log_in("zhao", FIRST).text
+    assert "已锁定" in admin.get("/studio/people").text
+    page = admin.post("/studio/people/zhao/unlock").text
+    assert "zhao 已解锁" in page and "已锁定" not in page
+    person("zhao", FIRST)
+
+
 def test_reset_password_ends_what_was_open_and_unlocks(admin: Person, person: Callable[..., Person], services: Services, site: str) -> None:
     hire(services, "qian")
     colleague = person("qian", FIRST)
@@ -157,7 +168,7 @@ def test_disabled_account_is_out_at_once_and_comes_back(admin: Person, person: C
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"username": "a b"}, "工号用 2 到 40 个"),
+        ({"username": "a b"}, "用户名用 2 到 40 个"),
         ({"username": "agent"}, "已经有用户 agent"),
         ({"password": "short"}, "密码至少要 8 个字符"),
         ({"role": "boss"}, "角色只能是"),
@@ -181,6 +192,7 @@ def test_account_that_cannot_be_is_refused_with_a_reason(admin: Person, services
         ("/studio/people/agent/password", {"password": "short"}, "密码至少要 8 个字符"),
         ("/studio/people/nobody", {"role": "agent"}, "没有用户 nobody"),
         ("/studio/people/nobody/password", {"password": SECOND}, "没有用户 nobody"),
+        ("/studio/people/nobody/unlock", {}, "没有用户 nobody"),
         ("/studio/people/nobody/disabled", {"disabled": "1"}, "没有用户 nobody"),
     ],
 )
@@ -201,7 +213,7 @@ def test_only_administrators_come_near(site: str, person: Callable[..., Person],
         someone = person(username)
         assert not someone.may_open("/studio/people") and not someone.may_open("/studio/audit")
         assert add(someone, "helper").status_code == 403
-        for path in ("agent", "admin/password", "admin/disabled"):
+        for path in ("agent", "admin/password", "admin/disabled", "admin/unlock"):
             assert someone.post(f"/studio/people/{path}", role="admin", password=SECOND, disabled="1").status_code == 403
     without_token = person("admin").browser.post(f"{site}/studio/people/admin/password", data={"password": SECOND}, timeout=30)
     assert without_token.status_code == 400

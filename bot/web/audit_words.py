@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "delete_model": "删除模型", "retire_test_item": "停用考题", "retire_test_items": "停用一批考题",
     },
     "人员和审计": {
-        "add_person": "添加人员", "change_person": "修改人员", "reset_password": "重置密码",
+        "add_person": "添加人员", "change_person": "修改人员", "reset_password": "重置密码", "unlock_person": "解锁账号",
         "disable_person": "停用账号", "enable_person": "启用账号", "read_audit": "查看审计",
     },
 }  # fmt: skip

@@ -41,6 +41,7 @@ class PeoplePages:
             "studio/people.html",
             page="people",
             people=self.staff().list_members(),
+            now=self.services.now(),
             roles=ROLE_NAMES,
             districts=self.services.gazetteer.home_districts(),
             departments=sorted(set(departments(self.services))),
@@ -53,7 +54,7 @@ class PeoplePages:
     def add(self) -> BaseResponse | tuple[str, int]:
         form, username = request.form, request.form.get("username", "").strip()
         if not re.fullmatch(r"[\w.-]{2,40}", username):
-            return self._page(problem="工号用 2 到 40 个字母、数字、汉字或 . _ -。", form=form, open_for="+"), 400
+            return self._page(problem="用户名用 2 到 40 个字母、数字、汉字或 . _ -。", form=form, open_for="+"), 400
         audited("add_person", username, detail=_summary(form))
         try:
             self.staff().add(username, form.get("password", ""), **self._rights(form))
@@ -81,6 +82,15 @@ class PeoplePages:
         except StaffError as error:
             return self._page(problem=f"{error}。", open_for=username), 400
         flash(f"{username} 的密码已重置，锁定也已解除。")
+        return _back()
+
+    def unlock(self, username: str) -> BaseResponse | tuple[str, int]:
+        audited("unlock_person", username)
+        try:
+            self.staff().unlock(username)
+        except StaffError as error:
+            return self._page(problem=f"{error}。"), 400
+        flash(f"{username} 已解锁，可以用原来的密码登录。")
         return _back()
 
     def disable(self, username: str) -> BaseResponse | tuple[str, int]:
@@ -160,6 +170,7 @@ def create_blueprint(services: Services) -> Blueprint:
         "/people/add": ("add", pages.add, "POST"),
         "/people/<username>": ("change", pages.change, "POST"),
         "/people/<username>/password": ("reset_password", pages.reset_password, "POST"),
+        "/people/<username>/unlock": ("unlock", pages.unlock, "POST"),
         "/people/<username>/disabled": ("disable", pages.disable, "POST"),
         "/audit": ("audit", pages.audit, "GET"),
     }
