@@ -1,6 +1,7 @@
 """Login of staff: lockout, sessions that end, who may open what, and that every attempt is written down."""
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -114,6 +115,12 @@ def test_storage_that_is_away_is_told_to_staff_in_words(app: Flask, services: Se
         connection.exec_driver_sql("ALTER TABLE staff_user RENAME TO away")
     answer = person.get("/desk")
     assert answer.status_code == 503 and "Error" not in answer.text and "请" in answer.text
+
+
+def test_form_left_open_for_hours_still_counts(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    person, real = log_in(app, "agent"), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3.5 * 3600)
+    assert person.post("/desk/change").text == "changed"
 
 
 def test_post_without_the_form_token_changes_nothing(app: Flask) -> None:
