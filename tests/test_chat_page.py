@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from sqlalchemy import func, select
 from stub_app import SAID, create_stub_app, road_petition, serving, stub_services
 from werkzeug.test import TestResponse
@@ -462,6 +462,21 @@ def type_and_send(page: Page, text: str) -> None:
 
 def bubbles(page: Page, side: str) -> list[str]:
     return page.locator(f".item.{side}:not(.typing) .bubble").all_inner_texts()
+
+
+def test_words_typed_before_the_script_is_there_stay_and_are_sent_by_it(context: BrowserContext, site: str) -> None:
+    slow: list[Route] = []
+    context.route("**/chat/main.js", lambda route: slow.append(route))  # a poor network: the page stands, its script is still on the way
+    page = context.new_page()
+    page.goto("/chat", wait_until="commit")
+    page.fill("#text", "楼道里的灯坏了")
+    page.click(".send")
+    page.press("#text", "Tab")
+    assert page.url == f"{site}/chat" and page.input_value("#text") == "楼道里的灯坏了"
+    slow[0].continue_()
+    expect(page.locator(".bot .bubble")).to_be_visible()
+    page.click(".send")
+    expect(page.locator(".bot .bubble").last).to_contain_text("您说的是：楼道里的灯坏了")
 
 
 def test_first_visit_greets_and_an_example_starts_the_talk(page: Page) -> None:

@@ -107,6 +107,15 @@ def test_what_the_dockerfile_uses_exists() -> None:
         assert path in text and (ROOT / path).exists()
 
 
+def test_every_form_says_how_it_is_sent() -> None:
+    """A form that its script sends is method="dialog": pressed before the script is there it does nothing. Without a method the
+    browser would put what was typed, names and telephone numbers among it, into the address of the page."""
+    pages = sorted((ROOT / "bot" / "web" / "templates").rglob("*.html"))
+    forms = [(page.name, form) for page in pages for form in re.findall(r"<form\b[^>]*", page.read_text(encoding="utf-8"))]
+    assert len(forms) > 30
+    assert [found for found in forms if not re.search(r'\bmethod="(post|get|dialog)"', found[1])] == []
+
+
 def actions_written_down(path: Path) -> set[str]:
     """The first plain word that a call hands to the audit, or to a helper that hands it on."""
     found: set[str] = set()
