@@ -19,6 +19,13 @@ function rowOf(call, list) {
   link.className = "stretched-link";
   link.textContent = call.words || "（还没有说话）";
   const words = cell("");
+  if (call.urgent) {
+    const mark = document.createElement("span");
+    mark.className = "badge badge-critical me-2";
+    mark.textContent = "紧急";
+    words.append(mark);
+    row.className = "is-urgent";
+  }
   words.append(link);
   const state = cell("", "c-state");
   const badge = document.createElement("span");
