@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -676,3 +677,31 @@ def test_too_long_text_stays_in_the_box(page: Page) -> None:
     page.press("#text", "Enter")
     expect(page.locator("#counter")).to_have_text("超出 1 个字，请分成几条发送")
     assert bubbles(page, "resident") == []
+
+
+def test_slow_server_is_told_and_a_second_press_changes_nothing(context: BrowserContext, app: Flask, services: Services) -> None:
+    ticket, path = filed(services)
+    asked: list[str] = []
+
+    @app.before_request
+    def take_time() -> None:
+        if request.method == "POST":
+            asked.append(request.path)
+            time.sleep(1)
+
+    page = context.new_page()
+    page.goto(path)
+    # While a page is being left nothing outside can look into it, so it keeps what it showed.
+    page.evaluate("""() => new MutationObserver(() => {
+        const note = document.querySelector("[aria-busy] .busy-note");
+        if (note?.textContent) sessionStorage.setItem("seen", note.textContent);
+    }).observe(document.body, { childList: true, subtree: true })""")
+    page.fill("#note", "今天又塌了一块")
+    page.evaluate("""() => {
+        const buttons = [...document.querySelectorAll("form button")];
+        for (const name of ["催办", "催办", "补充"]) buttons.find((one) => one.textContent === name).click();
+    }""")
+    expect(page.get_by_role("status")).to_contain_text("已经替您催办")
+    assert asked == [f"{path}/urge"]
+    assert page.evaluate("sessionStorage.getItem('seen')") == "正在处理，请稍等……"
+    assert [entry.kind for entry in services.tickets.timeline(ticket.number)] == ["filed", "urged"]
