@@ -465,6 +465,15 @@ def bubbles(page: Page, side: str) -> list[str]:
     return page.locator(f".item.{side}:not(.typing) .bubble").all_inner_texts()
 
 
+def test_number_to_ring_is_tapped_and_a_sum_is_not(page: Page) -> None:
+    greeting = page.locator(".bot .bubble").first
+    assert [link.get_attribute("href") for link in greeting.locator("a").all()] == ["tel:120", "tel:119", "tel:110"]
+    type_and_send(page, "补贴 120 元，3打 12 个，请拨打12345 或 110，单号 20261120-0110")
+    answer = page.locator(".bot .bubble").last
+    expect(answer).to_contain_text("补贴 120 元，3打 12 个，请拨打12345 或 110，单号 20261120-0110")
+    assert [link.get_attribute("href") for link in answer.locator("a").all()] == ["tel:12345", "tel:110"]
+
+
 def test_words_typed_before_the_script_is_there_stay_and_are_sent_by_it(context: BrowserContext, site: str) -> None:
     slow: list[Route] = []
     context.route("**/chat/main.js", lambda route: slow.append(route))  # a poor network: the page stands, its script is still on the way
