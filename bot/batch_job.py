@@ -14,6 +14,7 @@ from bot.cores import core_count
 from bot.jobs import JobError, JobRun
 from bot.models import models_to_serve
 from bot.processes import BATCH
+from bot.table_words import in_words
 from bot.tables import REVIEW, WRITERS, Table, flat_columns, open_table, replacing
 from bot.uploads import UploadError, Uploads
 
@@ -32,7 +33,7 @@ def run_batch(job: JobRun) -> Mapping[str, Any]:
         table = open_table(upload.path)
         check_columns(table, upload.name)
     except ValueError as error:
-        raise JobError(f"这个文件读不了：{str(error).replace(upload.path.name, upload.name)}") from None
+        raise JobError(f"这个文件读不了：{in_words(str(error))}。") from None
     from bot.embedded import open_embedded  # takes seconds and 600 MB
 
     job.tell(0.0, "加载模型")
@@ -86,7 +87,7 @@ def _write_result(job: JobRun, table: Table, kept: Path, output: Path) -> tuple[
             write(row, line["parse"])
             counts[_state_of(line, lanes)] += 1
             if line["problem"]:
-                problems.append(f"第 {line['row']} 行：{line['problem']}")
+                problems.append(f"第 {line['row']} 行：{in_words(line['problem'])}")
     return counts, problems
 
 

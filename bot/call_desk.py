@@ -155,6 +155,16 @@ class CallDesk:
         self.reader.follow(call)
         self.watchers.ring(call.id)
 
+    def is_emergency(self, call: PhoneCall) -> bool:
+        """As far as the model has read the call by now."""
+        parse = self.reader.follow(call).parse
+        return bool(parse and parse["urgency"]["emergency"])
+
+    def take_next(self, username: str) -> str | None:
+        """The id of the call that is theirs now; somebody in danger does not wait for their turn."""
+        waiting = [call for call in self.calls.list_open(username) if call.username is None]
+        return self.calls.take_next(username, {call.id for call in waiting if self.is_emergency(call)})
+
     def undo(self, call_id: str, number: int, member: StaffMember) -> str:
         self.get(call_id, member)
         ticket = self.filing.undo_relation(call_id, number, username=member.username)

@@ -34,6 +34,7 @@ from bot.order_guess import Look, guess_label, look_at
 from bot.orders import LABELLED, LOCATION, TEXT, Order, Plan, Problem, read_orders
 from bot.services import DATA_DIR, Services
 from bot.staff_schema import annotation_rows, import_batches, review_items
+from bot.table_words import in_words
 from bot.tables import Row as TableRow
 from bot.tables import open_table
 from bot.uploads import Upload, UploadError, Uploads
@@ -54,7 +55,7 @@ def run_look(job: JobRun) -> Mapping[str, Any]:
         preview = _checked(job, look, upload, job.params.get("columns"))
     except (ValueError, OSError) as error:
         change_batch(job.services, batch.id, state=FAILED)
-        raise JobError(f"这个文件读不了：{str(error).replace(upload.path.name, upload.name)}") from None
+        raise JobError(f"这个文件读不了：{in_words(str(error)).replace(upload.path.name, upload.name)}") from None
     plan = {"columns": preview.pop("columns_meant"), "labelled": preview["labelled"]}
     sealed = job.services.vault.seal(preview)
     change_batch(job.services, batch.id, state=READY, preview=sealed, plan=json.dumps(plan, ensure_ascii=False), kind=_kind(plan))

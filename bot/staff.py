@@ -49,6 +49,7 @@ class StaffMember:
     department: str | None  # works for this department: never sees who reported on it
     epoch: int
     disabled: bool = False
+    locked_until: datetime | None = None  # wrong passwords in a row; over once this has passed
 
     def is_at_least(self, role: str) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
@@ -129,6 +130,10 @@ class Staff:
         """Also unlocks. Ends the person's sessions. Raises StaffError."""
         self._change(username, password_hash=self._hash(password), failures=0, locked_until=None, epoch=users.c.epoch + 1)
 
+    def unlock(self, username: str) -> None:
+        """Whoever mistyped too often may try again at once, with the password they have. Raises StaffError."""
+        self._change(username, failures=0, locked_until=None)
+
     def set_disabled(self, username: str, disabled: bool) -> None:
         self._change(username, disabled_at=iso(self.now()) if disabled else None, epoch=users.c.epoch + 1)
 
@@ -172,4 +177,5 @@ def _member(row: Row) -> StaffMember:
         department=row.department,
         epoch=row.epoch,
         disabled=row.disabled_at is not None,
+        locked_until=parse_iso(row.locked_until) if row.locked_until else None,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import signal
 import threading
 import time
@@ -18,6 +19,7 @@ from openpyxl import load_workbook
 from bot.jobs import JobRunner, find_job
 from bot.petition import Lanes
 from bot.services import Services, build_services
+from bot.table_words import in_words
 from bot.tables import WRITERS, open_table
 from bot.uploads import UploadError, Uploads
 from bot.web import desk_batch, uploads
@@ -114,13 +116,30 @@ def test_workbook_marks_what_a_person_should_check(tmp_path: Path, confidence: f
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "says"),
-    [("a.csv", "号码,内容\n1,路灯坏了\n".encode(), "text"), ("a.xlsx", b"not a workbook", "读不了"), ("a.jsonl", b"[1]\n", "读不了")],
+    ("name", "data", "says", "words"),
+    [
+        ("a.csv", "号码,内容\n1,路灯坏了\n".encode(), "text", "请把写着内容的那一列改名为 text"),
+        ("a.xlsx", b"not a workbook", "读不了", "不是打得开的 Excel 文件"),
+        ("a.jsonl", b"[1]\n", "读不了", "第 1 行不是 JSON 对象"),
+    ],
 )
-def test_file_that_cannot_be_read_is_said_in_words(app: Flask, running: Services, name: str, data: bytes, says: str) -> None:
+def test_file_that_cannot_be_read_is_said_in_words(app: Flask, running: Services, name: str, data: bytes, says: str, words: str) -> None:
     person = log_in(app, "agent")
     found = ended(person, start(person, name, data))
-    assert found["state"] == "failed" and says in found["problem"]
+    assert found["state"] == "failed" and says in found["problem"] and words in found["problem"]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("a.csv", b"\xff\xff"), ("b.csv", b""), ("c.csv", b'text\n"' + b"x" * 10_000_001), ("d.xlsx", b"PK"), ("e.jsonl", b"{\n"), ("f.jsonl", b"\xff"), ("g.txt", b"x")],
+    ids=["encoding", "empty", "quotation", "workbook", "json", "json encoding", "other"],
+)
+def test_no_english_of_the_reader_reaches_a_page(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError) as refused:
+        open_table(tmp_path / name)
+    words = in_words(str(refused.value))
+    assert not re.search(r"\b(is|not|can|line)\b", words) and re.search(r"[一-龥]", words), words
 
 
 def test_nobody_else_has_the_file_or_the_result(app: Flask) -> None:

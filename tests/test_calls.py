@@ -457,6 +457,16 @@ def test_next_call_is_the_one_that_waited_longest(app: Flask, telephone: Telepho
     assert agent.post("/desk/next", json={}).get_json()["url"].endswith("/q-1")
 
 
+def test_somebody_in_danger_does_not_wait_for_their_turn(telephone: Telephone, agent: StaffClient, clock: Clock) -> None:
+    telephone.say("q-road", as_turns(ROAD[:2]))
+    clock.forward(seconds=1)
+    telephone.say("q-fire", [("agent", "您好"), ("citizen", "快来人啊，我家楼下着火了，烟好大，有人困在三楼")])
+    state_of(agent, "q-fire")
+    waiting = agent.get("/desk/queue").get_json()["waiting"]
+    assert [(call["id"], call["urgent"]) for call in waiting] == [("q-fire", True), ("q-road", False)]
+    assert agent.post("/desk/next", json={}).get_json()["url"].endswith("/q-fire")
+
+
 def file_call_after_place(client: StaffClient, call_id: str) -> None:
     set_field(client, "place", "清江浦区水门桥小区", call_id=call_id)
     file_call(client, call_id)

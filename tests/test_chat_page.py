@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from sqlalchemy import func, select
 from stub_app import SAID, create_stub_app, road_petition, serving, stub_services
 from werkzeug.test import TestResponse
@@ -464,6 +465,30 @@ def bubbles(page: Page, side: str) -> list[str]:
     return page.locator(f".item.{side}:not(.typing) .bubble").all_inner_texts()
 
 
+def test_number_to_ring_is_tapped_and_a_sum_is_not(page: Page) -> None:
+    greeting = page.locator(".bot .bubble").first
+    assert [link.get_attribute("href") for link in greeting.locator("a").all()] == ["tel:120", "tel:119", "tel:110"]
+    type_and_send(page, "补贴 120 元，3打 12 个，请拨打12345 或 110，单号 20261120-0110")
+    answer = page.locator(".bot .bubble").last
+    expect(answer).to_contain_text("补贴 120 元，3打 12 个，请拨打12345 或 110，单号 20261120-0110")
+    assert [link.get_attribute("href") for link in answer.locator("a").all()] == ["tel:12345", "tel:110"]
+
+
+def test_words_typed_before_the_script_is_there_stay_and_are_sent_by_it(context: BrowserContext, site: str) -> None:
+    slow: list[Route] = []
+    context.route("**/chat/main.js", lambda route: slow.append(route))  # a poor network: the page stands, its script is still on the way
+    page = context.new_page()
+    page.goto("/chat", wait_until="commit")
+    page.fill("#text", "楼道里的灯坏了")
+    page.click(".send")
+    page.press("#text", "Tab")
+    assert page.url == f"{site}/chat" and page.input_value("#text") == "楼道里的灯坏了"
+    slow[0].continue_()
+    expect(page.locator(".bot .bubble")).to_be_visible()
+    page.click(".send")
+    expect(page.locator(".bot .bubble").last).to_contain_text("您说的是：楼道里的灯坏了")
+
+
 def test_first_visit_greets_and_an_example_starts_the_talk(page: Page) -> None:
     assert page.locator(".chip").all_inner_texts() == ["路灯坏了", "查进度", "怎么办老年优待证", "我要提建议"]
     page.click("text=路灯坏了")
@@ -661,3 +686,31 @@ def test_too_long_text_stays_in_the_box(page: Page) -> None:
     page.press("#text", "Enter")
     expect(page.locator("#counter")).to_have_text("超出 1 个字，请分成几条发送")
     assert bubbles(page, "resident") == []
+
+
+def test_slow_server_is_told_and_a_second_press_changes_nothing(context: BrowserContext, app: Flask, services: Services) -> None:
+    ticket, path = filed(services)
+    asked: list[str] = []
+
+    @app.before_request
+    def take_time() -> None:
+        if request.method == "POST":
+            asked.append(request.path)
+            time.sleep(1)
+
+    page = context.new_page()
+    page.goto(path)
+    # While a page is being left nothing outside can look into it, so it keeps what it showed.
+    page.evaluate("""() => new MutationObserver(() => {
+        const note = document.querySelector("[aria-busy] .busy-note");
+        if (note?.textContent) sessionStorage.setItem("seen", note.textContent);
+    }).observe(document.body, { childList: true, subtree: true })""")
+    page.fill("#note", "今天又塌了一块")
+    page.evaluate("""() => {
+        const buttons = [...document.querySelectorAll("form button")];
+        for (const name of ["催办", "催办", "补充"]) buttons.find((one) => one.textContent === name).click();
+    }""")
+    expect(page.get_by_role("status")).to_contain_text("已经替您催办")
+    assert asked == [f"{path}/urge"]
+    assert page.evaluate("sessionStorage.getItem('seen')") == "正在处理，请稍等……"
+    assert [entry.kind for entry in services.tickets.timeline(ticket.number)] == ["filed", "urged"]

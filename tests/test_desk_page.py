@@ -10,14 +10,14 @@ import pytest
 from desk_calls import ModelSwitch, Telephone, as_turns, call_app, state_of, switched_model
 from flask import Flask
 from own_calls import ROAD, SECOND
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from sqlalchemy import select
 from staff_pages import log_in, log_in_page
 from stub_app import serving
 
 from bot.schema import tickets
 from bot.services import Services
-from bot.staff_schema import corrections
+from bot.staff_schema import calls, corrections
 
 if TYPE_CHECKING:
     from bot.embedded import EmbeddedAssistant
@@ -327,6 +327,19 @@ def test_without_the_model_the_form_works_by_hand(browser: Browser, services: Se
         expect(page.locator("#done")).to_be_visible()
         assert filed(services)[0].title == "北门道路塌陷"
         page.context.close()
+
+
+def test_blank_form_pressed_twice_is_one_and_a_slow_server_is_told(page: Page, site: str, services: Services) -> None:
+    page.goto(f"{site}/desk")
+    held: list[Route] = []
+    page.route("**/desk/calls", lambda route: held.append(route))
+    page.dblclick("#blank")
+    expect(page.locator("#toasts")).to_contain_text("正在处理，请稍等")
+    assert len(held) == 1
+    held[0].continue_()
+    page.wait_for_url("**/desk/calls/*")
+    with services.engine.connect() as connection:
+        assert len(connection.execute(select(calls.c.id)).all()) == 1
 
 
 def test_call_is_usable_on_a_phone(browser: Browser, telephone: Telephone, site: str, services: Services) -> None:

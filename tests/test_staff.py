@@ -1,9 +1,11 @@
 """Login of staff: lockout, sessions that end, who may open what, and that every attempt is written down."""
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from sqlalchemy import select
 
@@ -66,7 +68,7 @@ def test_unknown_name_and_wrong_password_read_the_same(app: Flask) -> None:
 
 
 def test_account_is_locked_after_five_wrong_passwords_and_opens_again(services: Services, clock: Clock) -> None:
-    staff = Staff(services.engine, services.now)
+    staff = Staff(services.engine, services.now, PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))  # six checks
     staff.add("agent", PASSWORD, "agent")
     for _ in range(MAX_FAILURES):
         with pytest.raises(LoginRefused):
@@ -97,6 +99,30 @@ def test_page_of_a_higher_role_is_refused_in_words(app: Flask) -> None:
     assert log_in(app, "admin").get("/studio/people").text == "people"
 
 
+def test_staff_find_back_to_their_work_from_an_error(app: Flask) -> None:
+    person = log_in(app, "agent")
+    refused = person.get("/studio/people", headers={"Referer": "http://localhost/desk?state=filed"}).text
+    assert 'href="/desk/tickets"' in refused and 'href="http://localhost/desk?state=filed"' in refused, "the menu, and where they were"
+    missing = person.get("/desk/nothing", headers={"Referer": "https://evil.example/"})
+    assert missing.status_code == 404 and "回到来电" in missing.text and "evil.example" not in missing.text
+    assert "去对话" not in missing.text
+    assert 'href="/login"' in app.test_client().get("/desk/nothing").text
+
+
+def test_storage_that_is_away_is_told_to_staff_in_words(app: Flask, services: Services) -> None:
+    person = log_in(app, "agent")
+    with services.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE staff_user RENAME TO away")
+    answer = person.get("/desk")
+    assert answer.status_code == 503 and "Error" not in answer.text and "请" in answer.text
+
+
+def test_form_left_open_for_hours_still_counts(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    person, real = log_in(app, "agent"), time.time
+    monkeypatch.setattr(time, "time", lambda: real() + 3.5 * 3600)
+    assert person.post("/desk/change").text == "changed"
+
+
 def test_post_without_the_form_token_changes_nothing(app: Flask) -> None:
     person = log_in(app, "agent")
     assert person.client.post("/desk/change").status_code == 400
@@ -108,6 +134,8 @@ def test_idle_session_ends(app: Flask) -> None:
     with person.client.session_transaction() as session:
         session["staff_at"] -= 5 * 3600
     assert person.get("/desk").status_code == 302
+    assert "登录已过期" in person.get("/login").text
+    assert "登录已过期" not in app.test_client().get("/login").text
 
 
 def test_logins_and_refusals_are_written_down(app: Flask, services: Services) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bot.settings import PREFIX, Settings
+from bot.web.audit_words import ACTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = [ROOT / "webhook.py", *sorted((ROOT / "bot").rglob("*.py")), *sorted((ROOT / "actions").glob("*.py"))]
@@ -104,3 +105,30 @@ def test_what_the_dockerfile_uses_exists() -> None:
         assert target == ".venv/.installed" or re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for path in ("requirements.lock", "Makefile", "scripts", "webhook.py"):
         assert path in text and (ROOT / path).exists()
+
+
+def test_every_form_says_how_it_is_sent() -> None:
+    """A form that its script sends is method="dialog": pressed before the script is there it does nothing. Without a method the
+    browser would put what was typed, names and telephone numbers among it, into the address of the page."""
+    pages = sorted((ROOT / "bot" / "web" / "templates").rglob("*.html"))
+    forms = [(page.name, form) for page in pages for form in re.findall(r"<form\b[^>]*", page.read_text(encoding="utf-8"))]
+    assert len(forms) > 30
+    assert [found for found in forms if not re.search(r'\bmethod="(post|get|dialog)"', found[1])] == []
+
+
+def actions_written_down(path: Path) -> set[str]:
+    """The first plain word that a call hands to the audit, or to a helper that hands it on."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+        if name in ("audited", "audit", "_act", "_change", "_start"):
+            plain = [argument for argument in node.args if isinstance(argument, ast.Constant | ast.IfExp)]
+            words = [{part.value for part in ast.walk(one) if isinstance(part, ast.Constant) and isinstance(part.value, str)} for one in plain]
+            found |= {word for word in next((some for some in words if some), set()) if re.fullmatch(r"[a-z_]{2,}", word)}
+    return found
+
+
+def test_every_action_in_the_audit_has_a_chinese_name() -> None:
+    written = set().union(*map(actions_written_down, under("bot", "web")))
+    assert {"login", "enable_person", "take_chat", "reroute_ticket", "compare_model"} <= written, "the test finds what it looks for"
+    assert sorted(written - ACTIONS.keys()) == []

@@ -39,6 +39,8 @@ def web_config(services: Services) -> dict[str, Any]:
         "SESSION_COOKIE_HTTPONLY": True,
         "SESSION_COOKIE_SAMESITE": "Lax",
         "SESSION_COOKIE_SECURE": services.settings.base_url.startswith("https://"),
+        # A form is good as long as the session is: an agent who has waited two hours for a call must be able to take it.
+        "WTF_CSRF_TIME_LIMIT": None,
         "PERMANENT_SESSION_LIFETIME": timedelta(days=BROWSER_DAYS),
         # Flask-WTF's extra check under TLS reads the Referer, which the tracking page forbids because its address is secret.
         "WTF_CSRF_SSL_STRICT": False,

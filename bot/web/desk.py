@@ -44,7 +44,7 @@ def create_blueprint(desk: CallDesk) -> Blueprint:
     @blueprint.post("/next")
     @staff_required("agent")
     def take_next() -> Response:
-        call_id = desk.calls.take_next(current_member().username)
+        call_id = desk.take_next(current_member().username)
         return jsonify(url=url_for("call.page", call_id=call_id) if call_id else None)
 
     @blueprint.post("/calls")
@@ -71,10 +71,11 @@ def create_blueprint(desk: CallDesk) -> Blueprint:
 
 
 def listing(desk: CallDesk) -> dict[str, Any]:
-    """Whose calls these are shows in the list; the caller only with a masked number and masked first words."""
+    """Whose calls these are shows in the list; the caller only with a masked number and masked first words. Emergencies come first."""
     member = current_member()
     found = desk.calls.list_open(None if member.is_at_least("supervisor") else member.username)
-    rows = [_row(call, member.username) for call in found]
+    rows = [_row(call, member.username, desk) for call in found]
+    rows.sort(key=lambda row: not row["urgent"])  # the others stay in the order they came
     midnight = desk.services.now().astimezone(CHINA).replace(hour=0, minute=0, second=0, microsecond=0)
     return {
         "waiting": [row for row in rows if row["owner"] == ""],
@@ -84,7 +85,7 @@ def listing(desk: CallDesk) -> dict[str, Any]:
     }
 
 
-def _row(call: PhoneCall, username: str) -> dict[str, Any]:
+def _row(call: PhoneCall, username: str, desk: CallDesk) -> dict[str, Any]:
     said = next((turn.text for turn in call.turns if turn.speaker == "citizen" and len(turn.text) > 6), "")
     mine = call.username in (None, username)
     words = mask(said.replace("\n", " ")) if mine else "（同事在办）"  # who oversees it reads it there, and that is written down
@@ -95,6 +96,7 @@ def _row(call: PhoneCall, username: str) -> dict[str, Any]:
         "origin": ORIGINS.get(call.origin, call.origin),
         "state": "已挂断" if call.ended_at else "通话中",
         "live": call.ended_at is None,
+        "urgent": mine and desk.is_emergency(call),
         "caller": f"{call.caller[:3]}****{call.caller[-4:]}" if call.caller else "未显示",
         "started": (parse_iso(call.created_at) + timedelta(hours=8)).strftime("%H:%M"),
         "turns": len(call.turns),

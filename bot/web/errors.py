@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import traceback
 
-from flask import Flask, Response, jsonify, make_response, render_template, request
+from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
@@ -17,6 +17,7 @@ from bot.web import add_page_headers
 
 logger = logging.getLogger(__name__)
 
+STAFF_PATHS = ("/desk", "/studio", "/login", "/logout")
 JSON_PATHS = ("/api/", "/chat/", "/dispatch", "/healthz", "/readyz", "/openapi.json")
 SENTENCES = {
     400: "这个请求看不懂，请检查后再试。",
@@ -73,8 +74,17 @@ def wants_json() -> bool:
     return request.path.startswith(JSON_PATHS) or request.is_json or request.accept_mimetypes.best == "application/json"
 
 
+def _page(code: int, sentence: str) -> str:
+    """Staff keep their own frame and find back to their work; residents are led to the conversation."""
+    staff = request.path.startswith(STAFF_PATHS) and "minsheng_services" in current_app.extensions
+    back = request.referrer if request.referrer and request.referrer.startswith(request.host_url) else None
+    if not staff:
+        return render_template("error.html", code=code, sentence=sentence)
+    return render_template("staff_error.html", code=code, sentence=sentence, back=back if back != request.url else None)
+
+
 def _answer(code: int, sentence: str) -> Response:
-    page = None if wants_json() else render_template("error.html", code=code, sentence=sentence)
+    page = None if wants_json() else _page(code, sentence)
     response = jsonify(error=sentence) if page is None else make_response(page)
     response.status_code = code
     return add_page_headers(response)

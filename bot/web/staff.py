@@ -12,6 +12,7 @@ from flask_bootstrap import Bootstrap5
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 from werkzeug.wrappers import Response as BaseResponse
 
+from bot.db import StorageError
 from bot.services import Services
 from bot.staff import LoginRefused, Staff, StaffMember, audit
 from bot.web import add_page_headers
@@ -51,7 +52,7 @@ def init_staff(app: Flask, services: Services) -> Blueprint:
     staff = Staff(services.engine, services.now)
     app.config.update(BOOTSTRAP_SERVE_LOCAL=True)
     Bootstrap5(app)
-    manager = LoginManager(app)
+    manager = LoginManager(app, add_context_processor=False)  # ours, below, also draws the page that says the storage is away
     app.extensions["minsheng_services"] = services
 
     @manager.user_loader
@@ -71,8 +72,16 @@ def init_staff(app: Flask, services: Services) -> Blueprint:
 
     blueprint = _login_pages(services, staff)
     app.register_blueprint(blueprint)
-    app.context_processor(lambda: {"member": find_member(), "staff_pages": PAGES})
+    app.context_processor(lambda: {"member": _member_shown(), "staff_pages": PAGES})
     return blueprint
+
+
+def _member_shown() -> StaffMember | None:
+    """For the frame of a page; the page that says the storage is away has to be drawn without it."""
+    try:
+        return find_member()
+    except StorageError:
+        return None
 
 
 def _login_pages(services: Services, staff: Staff) -> Blueprint:
@@ -83,7 +92,9 @@ def _login_pages(services: Services, staff: Staff) -> Blueprint:
     def login() -> BaseResponse:
         if find_member():
             return redirect(_next_page())
-        return make_response(render_template("login.html", nobody=not staff.list_members()))
+        # Who was here before and is sent back is told why: after hours away, or when the account has been changed.
+        expired = "_user_id" in session
+        return make_response(render_template("login.html", nobody=not staff.list_members(), expired=expired))
 
     @blueprint.post("/login")
     def enter() -> BaseResponse:

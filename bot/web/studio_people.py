@@ -18,18 +18,10 @@ from bot.staff import MIN_PASSWORD, ROLE_NAMES, Staff, StaffError
 from bot.staff_schema import audit_log
 from bot.ticket import CHINA
 from bot.ticket_desk import departments
+from bot.web.audit_words import GROUPS, action_words, detail_words, link_of, subject_words
 from bot.web.staff import audited, current_member, staff_blueprint, staff_required
 
 PAGE = 100
-ACTIONS = {
-    "login": "登录", "login_refused": "登录失败", "search": "搜索工单", "read_ticket": "查看工单",
-    "reveal_person": "显示反映人", "reveal_refused": "显示反映人被拒", "read_picture": "查看照片",
-    "correct_ticket": "更正工单", "reroute_ticket": "重新派单", "supplement_ticket": "补充工单", "resend_delivery": "重发投递",
-    "read_chat": "查看会话", "take_chat": "接手会话", "write_chat": "会话留言", "file_chat": "会话登记",
-    "give_back_chat": "交还助手", "close_chat": "结束会话", "dismiss_chat": "移出等待",
-    "add_person": "添加人员", "change_person": "修改人员", "reset_password": "重置密码",
-    "disable_person": "停用账号", "enable_person": "启用账号", "read_audit": "查看审计",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +41,7 @@ class PeoplePages:
             "studio/people.html",
             page="people",
             people=self.staff().list_members(),
+            now=self.services.now(),
             roles=ROLE_NAMES,
             districts=self.services.gazetteer.home_districts(),
             departments=sorted(set(departments(self.services))),
@@ -61,7 +54,7 @@ class PeoplePages:
     def add(self) -> BaseResponse | tuple[str, int]:
         form, username = request.form, request.form.get("username", "").strip()
         if not re.fullmatch(r"[\w.-]{2,40}", username):
-            return self._page(problem="工号用 2 到 40 个字母、数字、汉字或 . _ -。", form=form, open_for="+"), 400
+            return self._page(problem="用户名用 2 到 40 个字母、数字、汉字或 . _ -。", form=form, open_for="+"), 400
         audited("add_person", username, detail=_summary(form))
         try:
             self.staff().add(username, form.get("password", ""), **self._rights(form))
@@ -89,6 +82,15 @@ class PeoplePages:
         except StaffError as error:
             return self._page(problem=f"{error}。", open_for=username), 400
         flash(f"{username} 的密码已重置，锁定也已解除。")
+        return _back()
+
+    def unlock(self, username: str) -> BaseResponse | tuple[str, int]:
+        audited("unlock_person", username)
+        try:
+            self.staff().unlock(username)
+        except StaffError as error:
+            return self._page(problem=f"{error}。"), 400
+        flash(f"{username} 已解锁，可以用原来的密码登录。")
         return _back()
 
     def disable(self, username: str) -> BaseResponse | tuple[str, int]:
@@ -132,7 +134,7 @@ class PeoplePages:
             older=rows[PAGE - 1].id if len(rows) > PAGE else None,
             given=given,
             people=[member.username for member in self.staff().list_members()],
-            actions=ACTIONS,
+            groups=GROUPS,
         )
 
     def _audit_rows(self, given: Mapping[str, str], before: int | None) -> list[Row]:
@@ -149,20 +151,14 @@ class PeoplePages:
             return list(connection.execute(select(audit_log).where(*wanted).order_by(audit_log.c.id.desc()).limit(PAGE + 1)))
 
     def _audit_view(self, row: Row) -> dict[str, Any]:
-        subject = str(row.subject)
-        link = ""
-        if re.fullmatch(r"[0-9]{8}-[0-9]{4,7}", subject):
-            link = f"/desk/tickets/{subject}"
-        elif re.fullmatch(r"[0-9a-f]{32}", subject):
-            link = f"/desk/chats/{subject}"
         return {
             "at": parse_iso(row.at).astimezone(CHINA).strftime("%Y-%m-%d %H:%M:%S"),
             "username": row.username,
-            "label": ACTIONS.get(row.action, row.action),
-            "subject": subject,
-            "link": link,
+            "label": action_words(row.action),
+            "subject": subject_words(row.action, row.subject),
+            "link": link_of(row.action, row.subject),
             "address": row.address,
-            "detail": row.detail,
+            "detail": detail_words(row.action, row.detail),
         }
 
 
@@ -174,6 +170,7 @@ def create_blueprint(services: Services) -> Blueprint:
         "/people/add": ("add", pages.add, "POST"),
         "/people/<username>": ("change", pages.change, "POST"),
         "/people/<username>/password": ("reset_password", pages.reset_password, "POST"),
+        "/people/<username>/unlock": ("unlock", pages.unlock, "POST"),
         "/people/<username>/disabled": ("disable", pages.disable, "POST"),
         "/audit": ("audit", pages.audit, "GET"),
     }
@@ -184,9 +181,9 @@ def create_blueprint(services: Services) -> Blueprint:
 
 def _summary(form: Any) -> str:
     """What rights were asked for; never the password."""
-    named = {"role": form.get("role"), "districts": "、".join(form.getlist("districts")) or "全市", "department": form.get("department")}
-    cleared = ["可看保密件"] if form.get("cleared") == "1" else []
-    return "，".join([*(f"{name}={value}" for name, value in named.items() if value), *cleared])
+    role, department = form.get("role", ""), form.get("department")
+    named = [ROLE_NAMES.get(role, role), "、".join(form.getlist("districts")) or "全市"]
+    return "，".join([*named, *([department] if department else []), *(["可看保密件"] if form.get("cleared") == "1" else [])])
 
 
 def _literal(text: str) -> str:

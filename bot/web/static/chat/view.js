@@ -4,6 +4,8 @@ const GROUP_GAP_MS = 5 * 60 * 1000;
 const NEAR_BOTTOM = 80;
 const LINK = /https?:\/\/[^\s<>"'，。；！？、（）【】《》“”]+|\/t\/[\w-]{24}/g;
 const NUMBER = /(\d{8}-\d{4,6})/;
+const RING = /(打[\s\d、或/]*\d)/;
+const CALLED = new Set(["110", "119", "120", "12345", "12338", "12355"]);
 const FIELD = /^(〔[^〔〕]{1,8}〕)(.*)$/;
 
 export function el(tag, className = "", ...children) {
@@ -42,7 +44,17 @@ function linked(line, baseUrl) {
 }
 
 // A ticket number is read out and copied: it must not break over two lines.
-const unbroken = (text) => text.split(NUMBER).map((part, n) => (n % 2 ? el("span", "number", part) : part));
+const unbroken = (text) => text.split(NUMBER).flatMap((part, n) => (n % 2 ? [el("span", "number", part)] : dialled(part)));
+
+// Whoever is in danger taps the number they are told to ring; a sum of 120 yuan is not one.
+const dialled = (text) => text.split(RING).flatMap((part, n) => (n % 2 ? part.split(/(\d+)/).map(telephone) : [part]));
+
+function telephone(text) {
+  if (!CALLED.has(text)) return text;
+  const link = el("a", "tel", text);
+  link.href = `tel:${text}`;
+  return link;
+}
 
 function lines(text, baseUrl) {
   return text.split("\n").map((line) => {

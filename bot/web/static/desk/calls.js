@@ -19,6 +19,13 @@ function rowOf(call, list) {
   link.className = "stretched-link";
   link.textContent = call.words || "（还没有说话）";
   const words = cell("");
+  if (call.urgent) {
+    const mark = document.createElement("span");
+    mark.className = "badge badge-critical me-2";
+    mark.textContent = "紧急";
+    words.append(mark);
+    row.className = "is-urgent";
+  }
   words.append(link);
   const state = cell("", "c-state");
   const badge = document.createElement("span");
@@ -53,11 +60,20 @@ async function refresh() {
   setTimeout(refresh, EVERY_MS);
 }
 
+let going = false; // pressed twice, a blank form would be two
+
 async function go(action, nothing) {
+  if (going) return;
+  going = true;
   const answer = await attempt(action);
-  if (answer?.url) location.href = answer.url;
-  else if (answer) tell(nothing);
+  if (answer?.url) location.href = answer.url; // and stays so: the page is about to change
+  else {
+    going = false;
+    if (answer) tell(nothing);
+  }
 }
+
+addEventListener("pageshow", () => { going = false; }); // back from the call, as the browser kept this page
 
 const next = () => go(() => postJson("/desk/next"), "现在没有在等的电话。");
 const blank = () => go(() => postJson("/desk/calls", { text: "" }));

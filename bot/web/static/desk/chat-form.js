@@ -110,12 +110,11 @@ export class Form {
   }
 
   async file() {
+    if (this.filing) return;
+    this.filing = byId("file").disabled = true;
     await this.flush();
-    const draft = this.draft;
-    if (!draft) return;
-    byId("file").disabled = true;
-    const filed = await this.act("file", { id: draft.id });
-    byId("file").disabled = false;
+    const filed = this.draft && (await this.act("file", { id: this.draft.id }));
+    this.filing = byId("file").disabled = false;
     if (filed) tell(`已登记 ${filed.number}，编号已告诉居民。`);
   }
 }

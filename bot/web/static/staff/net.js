@@ -9,12 +9,27 @@ export class Refused extends Error {
   }
 }
 
+const SLOW_MS = 1500;
+
+// What a person has asked for and is not answered soon is seen to be under way; what the page asks by itself stays quiet.
+function showSlow(method) {
+  const note = document.createElement("div");
+  note.className = "toast-note";
+  note.setAttribute("role", "status");
+  note.textContent = "正在处理，请稍等……";
+  const timer = method ? setTimeout(() => document.getElementById("toasts").append(note), SLOW_MS) : 0;
+  return () => { clearTimeout(timer); note.remove(); };
+}
+
 async function ask(url, options) {
   let response;
+  const done = showSlow(options.method);
   try {
     response = await fetch(url, { ...options, headers: { Accept: "application/json", ...options.headers } });
   } catch {
     throw new Refused("连不上服务器，请检查网络后再试。", 0, null);
+  } finally {
+    done();
   }
   if (response.status === 401) {
     location.href = "/login?next=" + encodeURIComponent(location.pathname + location.search);

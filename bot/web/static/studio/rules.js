@@ -164,8 +164,11 @@ document.getElementById("preview").addEventListener("click", async (event) => {
   else document.getElementById("effects").replaceChildren();
 });
 
-document.getElementById("save").addEventListener("click", async () => {
+document.getElementById("save").addEventListener("click", async (event) => {
+  const save = event.currentTarget;
+  save.disabled = true;
   const answer = await attempt(() => postJson("/studio/rules", { content, version: facts.version, note: document.getElementById("note").value }));
+  save.disabled = false;
   if (answer) location.reload();
 });
 
