@@ -5,6 +5,8 @@ letters have two million pairs.
 """
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +26,10 @@ Floats = npt.NDArray[np.float32]
 
 # How much of a similarity is that of fields.
 FIELD_SHARE = 0.15
+# A pair of characters is a telling word where so many letters have it and this share of them is of one leaf.
+LEAST_LETTERS, MOSTLY = 8, 0.4
+LEAF = 6
+_HAN_PAIR = re.compile("[\u4e00-\u9fff]{2}")
 _LEAST_LEAF = 1_000_000  # leaves are six digits, below zero
 
 
@@ -119,12 +125,25 @@ def _pairs(folded: str) -> tuple[Numbers, Floats]:
 
 def load_wording(data_dir: Path) -> Wording:
     """From the project's own training letters and telling words (nlu_data/README.md). Raises CorpusError."""
-    telling: dict[str, list[int]] = {}
+    letters = [example for path in sorted((data_dir / "petitions").glob("*.txt")) for example in read_petitions(path)]
+    texts = [fold(example.text) for example in letters]
+    telling = {word: {code} for word, code in _telling_pairs(texts, [str(example.category) for example in letters])}
     for code, words in read_lexicon(data_dir).items():
         for word in words:
-            telling.setdefault(fold(word), []).append(-int(code))
-    letters = (example.text for path in sorted((data_dir / "petitions").glob("*.txt")) for example in read_petitions(path))
-    return Wording.of(letters, telling)
+            telling.setdefault(fold(word), set()).add(code)
+    return Wording.of(texts, {word: sorted(-int(code) for code in codes) for word, codes in telling.items()})
+
+
+def _telling_pairs(texts: Sequence[str], codes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of characters that stand mostly in letters of one leaf, and that leaf: 电梯, which the lexicon has only in longer words."""
+    letters: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for text, code in zip(texts, codes, strict=True):
+        for pair in {text[i : i + 2] for i in range(len(text) - 1)}:
+            letters[pair][code] += 1
+    for pair, counts in letters.items():
+        code, most = counts.most_common(1)[0]
+        if len(code) == LEAF and counts.total() >= LEAST_LETTERS and most >= MOSTLY * counts.total() and _HAN_PAIR.fullmatch(pair):
+            yield pair, code
 
 
 @dataclass(frozen=True)
