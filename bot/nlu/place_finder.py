@@ -5,6 +5,7 @@ So a file of thousands of messages can be searched for places without loading Ra
 from __future__ import annotations
 
 import gzip
+import math
 import pickle
 import re
 import tarfile
@@ -28,6 +29,7 @@ MAX_CHARACTERS = 1200
 UNSURE = 0.3
 # Beside a surer place, one that is inside with less than this share on average is a stray.
 SURE = 0.6
+LEAST = 0.01
 _STATE = re.compile(r"bot\.nlu\.component\.PetitionParser\d*/PlaceReader\.pkl\.gz$")
 Floats = npt.NDArray[np.float64]
 
@@ -75,10 +77,11 @@ class PlaceFinder:
         divisions = divisions_in(folded, self._names)
         kept = tidy(folded, spans, words, divisions)
         for start, end in kept:
+            confidence = sum(inside[start:end]) / (end - start)
+            # The odds of being the scene, once it is a place at all.
+            weight = float(main_row(folded, (start, end), kept, divisions) @ self._main_weights) + math.log(max(confidence, LEAST))
             found.append({
-                "start": start, "end": end, "text": text[start:end],
-                "confidence": round(sum(inside[start:end]) / (end - start), 3),
-                "weight": round(float(main_row(folded, (start, end), kept, divisions) @ self._main_weights), 3),
+                "start": start, "end": end, "text": text[start:end], "confidence": round(confidence, 3), "weight": round(weight, 3),
             })  # fmt: skip
         sure = [place for place in found if place["confidence"] >= SURE]
         return sure or found
