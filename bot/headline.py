@@ -12,7 +12,7 @@ from typing import Any
 import jieba
 
 from bot.call import AGENT
-from bot.petition import MAX_TITLE, mask
+from bot.petition import MAX_TITLE, MAY_COME_OF_IT, mask
 from bot.story import STRONG, TROUBLE, Part, Story
 from bot.summary import NOTHING_TOLD
 from bot.wording import official, own_people, speaks_to_the_agent
@@ -196,7 +196,7 @@ def _score(text: str, part: Part, request_type: str, position: float) -> float:
         return score + 0.6 * part.wish + 0.4 * bool(_PROPOSES.search(part.piece.text))
     strong = part.danger or STRONG.search(text)
     score += 0.6 if strong else 0.25 if TROUBLE.search(text) else -0.5
-    score -= 0.15 * (len(text) < 6 and not part.topics)
+    score -= 0.15 * (len(text) < 6 and not part.topics) + 0.5 * bool(MAY_COME_OF_IT.search(text) and not part.danger)
     return score - 0.6 * part.wish - 0.25 * part.question
 
 
@@ -279,7 +279,7 @@ def _subjects(story: Story) -> list[Subject]:
         for topic in () if speaks_to_the_agent(part.piece.text) and not part.announces and number >= FIRST_PIECES else part.topics:
             more = _GOES_ON.match(part.piece.text, topic.end)
             word = _OURS.sub("", official(part.piece.text[topic.start : more.end() if more else topic.end]))
-            if len(word) < 2 or _NO_TOPIC.search(word):
+            if len(word) < 2 or _NO_TOPIC.search(word) or MAY_COME_OF_IT.search(word):
                 continue
             word = _phrase(part, word)
             first.setdefault(word, part)

@@ -392,12 +392,13 @@ def _mask_phone(found: str) -> str:
     return f"{digits[:3]}****{digits[-4:]}" if find_phone(found) else found
 
 
-# What is left of "刚才还在万达一楼" when the place has its own field.
+_CLAUSES = re.compile(r"[，。！？；,!?;\n\s]")
+LEAST_WITHOUT_PLACE = 6
+# What may come of it is told to say how bad it is: "晚上看不见，差点摔倒".
+MAY_COME_OF_IT = re.compile(r"看不[见清到]|差点|差一点|险些|幸好|万一|要是|早晚|迟早")
+# "刚才还在万达一楼": the place has its own field.
+_HERE = "\0"
 _LEADS_TO = r"(?:刚才|刚刚|现在|人|就|还|都|正|是)*(?:在|到|从|去|往|位于)?"
-
-
-def _without_place(description: str, where: str) -> str:
-    return re.sub(f"{_LEADS_TO}{re.escape(where)}", " ", description) if where else description
 
 
 def title_of(petition: Petition) -> str:
@@ -406,14 +407,22 @@ def title_of(petition: Petition) -> str:
         return petition.title
     best, best_score = "", -1.0
     where = str((petition.place or {}).get("text") or "")
-    for clause in re.split(r"[，。！？；,!?;\n\s]", _without_place(petition.description, where)):
-        cleaned = re.sub(r"^(?:的|你好|您好|喂|请问|我要|我想|反映|投诉|举报|一下|咨询|个事|就是|那个|关于|还有|另外|麻烦|啊|哎|[\s:：])+", "", clause.strip())
+    described = re.sub(f"{_LEADS_TO}{re.escape(where)}", _HERE, petition.description) if where else petition.description
+    for clause in _CLAUSES.split(described):
+        cleaned, placed = (_bare_clause(clause.replace(_HERE, text)) for text in (" ", where))
+        if 2 <= len(cleaned) < LEAST_WITHOUT_PLACE and cleaned != placed and len(placed) <= MAX_TITLE:
+            cleaned = placed  # "南门里面的路塌了一块", not "塌了一块"
         if len(cleaned) < 3 or find_phone(cleaned) or _CONFIDENTIAL.search(cleaned) or _ANONYMOUS.search(cleaned):
             continue
         score = sum(float(span["weight"]) for span in petition.evidence if str(span["text"]) in cleaned) + min(len(cleaned), 12) / 100
-        if score > best_score:
+        score -= bool(MAY_COME_OF_IT.search(cleaned))
+        if not best or score > best_score:
             best, best_score = cleaned, score
     return (mask(best) or "居民反映事项")[:MAX_TITLE]
+
+
+def _bare_clause(clause: str) -> str:
+    return re.sub(r"^(?:的|你们?好|您好|喂|请问|我要|我想|反映|投诉|举报|一下|咨询|个事|就是|那个|关于|还有|另外|麻烦|啊|哎|[\s:：])+", "", clause.strip())
 
 
 def matter_of(petition: Petition, catalogue: Catalogue) -> Matter | None:

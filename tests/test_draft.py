@@ -18,7 +18,7 @@ from bot.catalogue import Catalogue, load_catalogue
 from bot.draft import build_draft, empty_draft
 from bot.gazetteer import Gazetteer, load_gazetteer
 from bot.headline import build_title, short_place, statement_of
-from bot.petition import MAX_TITLE
+from bot.petition import MAX_TITLE, Petition, title_of
 from bot.services import DATA_DIR
 from bot.story import read_story
 from bot.summary import MAX_SUMMARY, build_summary
@@ -321,6 +321,20 @@ def test_place_is_put_together_and_put_right(lines: Sequence[str], read: Sequenc
     assert (found.value if found else None) == value
 
 
+@pytest.mark.parametrize(
+    ("said", "where", "telling", "title"),
+    [
+        ("山阳小区南门里面的路塌了一块，晚上看不见，老人差点摔倒", "山阳小区南门里面的路", "晚上", "山阳小区南门里面的路塌了一块"),
+        ("你们好，我在清江浦区 桂花新村8号楼，路灯坏了三天", "清江浦区 桂花新村8号楼", "路灯", "路灯坏了三天"),
+        ("桂花新村没水", "桂花新村", "没水", "桂花新村没水"),
+        ("我现在在万达一楼", "万达一楼", "", "居民反映事项"),
+    ],
+)
+def test_title_of_a_message_is_what_is_wrong_there(said: str, where: str, telling: str, title: str) -> None:
+    evidence = [{"text": telling, "weight": 0.3}] if telling else []
+    assert title_of(Petition(id="p1", texts=(said,), place={"text": where}, evidence=evidence)) == title
+
+
 # -- title and summary -------------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +377,7 @@ TITLES = [
     (["市民：一单元的电梯 修了坏 修了坏 没个完"], [], "投诉", "梧桐里", "梧桐里电梯修了坏"),
     (["市民：我是学生家长", "坐席：您说", "市民：报补课班还要交保底费 是不是乱收费"], ["补课班"], "投诉", "", "补课班乱收费"),
     (["市民：加开一趟夜班公交吧 能不能给我回个电话"], [], "建议", "", "建议加开一趟夜班公交"),
+    (["市民：小区门口有个坑 晚上看不清 我差点摔了"], ["有个坑", "晚上看不清"], "投诉", "", "小区门口有个坑"),
     (["市民：就是我上班的那个厂 宏泰化工 他晚上往河里放废水"], ["废水"], "举报", "宏泰化工", "举报宏泰化工晚上往河里放废水"),
 ]
 
