@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 # From this confidence on the serving model is wrong only about as often as its confidence says.
@@ -142,3 +142,35 @@ def copied_texts(sizes: Sequence[int], total: int, *, of_largest: str = "") -> l
     more = f"，另有 {len(large) - 1} 句也大量重复" if len(large) > 1 else ""
     about = f"（{of_largest}）" if of_largest else ""
     return [Suspicion("copies", f"有一句话几乎一字不差地出现了 {max(large)} 次{about}{more}。重复太多会让模型偏向它")]
+
+
+@dataclass
+class Repeat:
+    """A text that a file says again and again, word for word; `row`: where it stands first, `labels`: first level → times."""
+
+    row: int
+    text: str
+    count: int
+    labels: Counter[str]
+
+
+@dataclass
+class Repeats:
+    """Counts repeats row by row; of what is said once it keeps two numbers, so that 100,000 rows fit in."""
+
+    _once: dict[int, tuple[int, str]] = field(default_factory=dict)
+    _again: dict[int, Repeat] = field(default_factory=dict)
+
+    def add(self, row: int, text: str, label: str) -> None:
+        key = hash(text)
+        if key not in self._once:
+            self._once[key] = row, label
+            return
+        first_row, first_label = self._once[key]
+        repeat = self._again.setdefault(key, Repeat(first_row, text, 1, Counter({first_label: 1})))
+        repeat.count += 1
+        repeat.labels[label] += 1
+
+    def large(self) -> list[Repeat]:
+        """The most repeated first."""
+        return sorted((one for one in self._again.values() if one.count >= COPIES), key=lambda one: -one.count)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 from bot import db
 from bot.annotations import IMPORT, Labels, agree, effective_annotations, new_annotation, text_digest
+from bot.data_checks import COPIES
 from bot.frozen import freeze_share
 from bot.likeness import find_twins
 from bot.orders import ORDER, Meanings, Order, Plan, Problem, read_orders, strict_plan
@@ -51,9 +53,10 @@ class Outcome:
     unplaced: int = 0
     frozen: int = 0
     notes: list[tuple[int, str]] = field(default_factory=list)  # of imported rows worth a look
+    copies: Counter[int] = field(default_factory=Counter)  # imported row → rows of the file left out because they say nearly the same
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "notes"}
+        return {key: value for key, value in asdict(self).items() if key not in ("notes", "copies")}
 
 
 # -- what is remembered ---------------------------------------------------------------------------------------------------
@@ -219,6 +222,7 @@ def _without_repeats(services: Services, orders: Sequence[Order], plan: Plan, ou
             continue
         if same_labels(earlier.labels, order.labels):
             outcome.repeated += 1
+            outcome.copies[earlier.row] += 1
         else:
             problems.append(Problem(order.row, f"与第 {earlier.row} 行文字相同而标签不同，请核对后保留一行"))
     with db.reading(services.engine) as connection:
@@ -253,9 +257,19 @@ def _without_twins(before: Sequence[tuple[str, Labels]], orders: Sequence[Order]
             _note(outcome, order, f"与{other}几乎相同而标签不同")
         elif not plan.keep_twins:
             outcome.twins += 1
+            if leader >= len(before):
+                outcome.copies[orders[leader - len(before)].row] += 1 + outcome.copies.pop(order.row, 0)
             continue
         kept.append(order)
+    _note_copies(outcome, {order.row for order in kept})
     return kept
+
+
+def _note_copies(outcome: Outcome, imported: Set[int]) -> None:
+    """One sentence said again and again is a fault of the file that whoever imports it should know of, though it does no harm."""
+    for row, more in sorted(outcome.copies.items()):
+        if more + 1 >= COPIES and row in imported:
+            outcome.notes.append((row, f"已导入：这句话（连同几乎一字不差的）在文件里出现 {more + 1} 次，只算一次"))
 
 
 def _note(outcome: Outcome, order: Order, sentence: str) -> None:

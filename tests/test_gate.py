@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bot.data_checks import Reading, contradicted_sources, copied_texts, emptied_classes, vanished_classes
+from bot.data_checks import Reading, Repeats, contradicted_sources, copied_texts, emptied_classes, vanished_classes
 from bot.frozen import MUST_PASS, SHIPPED, TEST, FrozenItem
 from bot.gate import GateError, failures, load_floors
 from bot.report import THRESHOLDS, Answer, build_report, differences
@@ -140,6 +140,16 @@ def test_sentence_said_hundreds_of_times_is_told() -> None:
     assert "500 次" in copied_texts([500, 2], 3000)[0].sentence
     (told,) = copied_texts([500, 2], 3000, of_largest="都标成“卫生计生”")
     assert "500 次（都标成“卫生计生”）" in told.sentence
+
+
+def test_repeats_of_a_file_are_counted_with_their_labels() -> None:
+    repeats = Repeats()
+    for row in range(2, 302):
+        repeats.add(row, f"第{row}条", "01")
+    for row in range(302, 332):
+        repeats.add(row, "油烟大", "06" if row % 3 else "13")
+    (large,) = repeats.large()
+    assert (large.row, large.text, large.count, large.labels) == (302, "油烟大", 30, {"06": 20, "13": 10})
 
 
 # -- figures --------------------------------------------------------------------------------------------------------------

@@ -90,6 +90,14 @@ def test_near_repeats_with_another_label_come_in_and_are_listed(services: Servic
     assert told == [[3, "已导入：与第 2 行几乎相同而标签不同"]]
 
 
+def test_sentence_that_fills_a_file_is_told_with_its_row(services: Services) -> None:
+    text = "楼下的烧烤店半夜还在炒菜，油烟和噪音特别大，孩子睡不着觉，希望有人来管"
+    copies = [{"text": text + "！" * (n % 3), "category": "0602"} for n in range(60)]
+    outcome, problems = bring(services, [*rows(3), *copies])
+    assert (outcome.imported, outcome.repeated + outcome.twins, problems) == (4, 59, [])
+    assert outcome.notes == [(5, "已导入：这句话（连同几乎一字不差的）在文件里出现 60 次，只算一次")] and outcome.differing == 0
+
+
 def test_an_import_that_stops_half_way_has_changed_nothing(services: Services) -> None:
     def stop(share: float, step: str) -> None:
         if share > 0.5:
