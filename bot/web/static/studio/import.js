@@ -128,7 +128,9 @@ function drawCheck(check) {
   );
   element("check-problems").replaceChildren(...check.first_problems.map(([row, sentence]) => node("li", "", `第 ${row} 行：${sentence}`)));
   const copies = check.copies.map(({ row, count, labels, text }) => `第 ${row} 行的话在文件里一字不差地出现 ${count} 次，${labels.map((one) => `标成“${one.name}” ${one.count} 次`).join("，")}：${text}`);
-  drawDoubts([...check.doubts, ...copies], check.classes.some((one) => one.name !== "没有类别") ? check.no_rows : []);
+  // A class may hide behind a label that nobody has explained yet.
+  const named = check.classes.some((one) => one.name !== "没有类别") && !check.unknown.some((one) => one.field === "category");
+  drawDoubts([...(named ? check.doubts : []), ...copies], named ? check.no_rows : []);
   const most = Math.max(1, ...check.classes.map((one) => one.count));
   element("classes").replaceChildren(...check.classes.map(({ name, count }) => {
     const row = node("div", "class-row");
