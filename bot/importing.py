@@ -54,9 +54,10 @@ class Outcome:
     frozen: int = 0
     notes: list[tuple[int, str]] = field(default_factory=list)  # of imported rows worth a look
     copies: Counter[int] = field(default_factory=Counter)  # imported row → rows of the file left out because they say nearly the same
+    echoes: set[int] = field(default_factory=set)  # imported rows that all but repeat another text
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key not in ("notes", "copies")}
+        return {key: value for key, value in asdict(self).items() if key not in ("notes", "copies", "echoes")}
 
 
 # -- what is remembered ---------------------------------------------------------------------------------------------------
@@ -260,6 +261,7 @@ def _without_twins(before: Sequence[tuple[str, Labels]], orders: Sequence[Order]
             if leader >= len(before):
                 outcome.copies[orders[leader - len(before)].row] += 1 + outcome.copies.pop(order.row, 0)
             continue
+        outcome.echoes.add(order.row)
         kept.append(order)
     _note_copies(outcome, {order.row for order in kept})
     return kept
@@ -297,7 +299,8 @@ def _switch_on(
     problems.sort(key=lambda problem: problem.row)
     told = sorted([*((problem.row, problem.sentence) for problem in problems), *outcome.notes])
     with db.transaction(services.engine) as connection:
-        rows = [(order.text, order.labels) for order in orders]
+        # A text that was frozen again and again would outweigh the rest of the test, whoever's mistake its label is.
+        rows = [(order.text, order.labels) for order in orders if order.row not in outcome.echoes]
         outcome.frozen = len(freeze_share(services, rows, source=f"{IMPORT}{batch_id}", author=username))
         kept = {"outcome": json.dumps(outcome.as_dict()), "problems": json.dumps(told, ensure_ascii=False), "preview": None}
         values = {"state": DONE, "updated_at": db.iso(services.now()), **kept}

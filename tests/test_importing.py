@@ -174,6 +174,14 @@ def test_a_share_of_every_class_is_frozen_and_the_import_can_be_withdrawn(servic
     assert withdraw_batch(services, batch.id) and labels(services) == {}
 
 
+def test_of_texts_that_all_but_repeat_each_other_at_most_one_is_a_test_item(services: Services) -> None:
+    text = "楼下的烧烤店半夜还在炒菜，油烟和噪音特别大，孩子睡不着觉，希望有人来管"
+    bring(services, [*rows(50), *({"text": f"{text}{'！' * n}", "category": "0602"} for n in range(50))], keep_twins=True)
+    with db.reading(services.engine) as connection:
+        frozen = [str(services.vault.open(row.text)) for row in connection.execute(test_items.select())]
+    assert sum(one.startswith(text) for one in frozen) <= 1 and len(frozen) >= 10
+
+
 def test_columns_and_labels_are_asked_once(services: Services) -> None:
     headings = ["内容", "类"]
     with db.transaction(services.engine) as connection:
