@@ -56,7 +56,8 @@ def run_training(job: JobRun) -> Mapping[str, Any]:
         _train(job, dataset, data_hash, version)
     elif same != version:
         job.log(f"数据和上次训练 {same} 时完全一样，不用重新训练")
-    passed = _compare(job, same or version, 0.75, leave_out=job.params.get("leave_out", ()), dataset=_facts(dataset))
+    facts = {"leave_out": job.params.get("leave_out", ()), "dataset": _facts(dataset), **confirmed_doubts(job)}
+    passed = _compare(job, same or version, 0.75, **facts)
     return {"version": same or version, "passed": passed, "same": same not in (None, version)}
 
 
@@ -67,7 +68,7 @@ def run_comparison(job: JobRun) -> Mapping[str, Any]:
     if row is None:
         raise JobError("没有这个模型")
     earlier = report_of(row) or {}
-    kept = {"dataset": earlier["dataset"]} if "dataset" in earlier else {}
+    kept = {name: earlier[name] for name in ("dataset", "confirmed") if name in earlier}
     return {"version": version, "passed": _compare(job, version, 0.0, leave_out=earlier.get("left_out", ()), **kept)}
 
 
@@ -107,6 +108,15 @@ def _compare(job: JobRun, version: str, start: float, **more: Any) -> bool:
 
 def _facts(dataset: Dataset) -> dict[str, Any]:
     return {"counts": dict(dataset.counts), "by_class": dataset.by_class, "rules_version": dataset.rules_version}
+
+
+def confirmed_doubts(job: JobRun) -> dict[str, Any]:
+    """What was suspicious and is trained all the same, for whoever decides on the model; {} where nothing was."""
+    if not job.params.get("confirmed"):
+        return {}
+    before = (one.result for one in list_jobs(job.services, TRAIN, limit=20) if one.id < job.id and one.result)
+    doubts = [one["sentence"] for one in next(before, {}).get("suspicions", ())]
+    return {"confirmed": {"username": job.username, "sentences": doubts}} if doubts else {}
 
 
 def _told(counts: Mapping[str, int]) -> str:
