@@ -18,7 +18,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.engine import Connection
 
 from bot import db
-from bot.annotations import IMPORT, Labels, agree, effective_annotations, new_annotation, text_digest
+from bot.annotations import IMPORT, Labels, agree, effective_annotations, hidden_batches, new_annotation, text_digest
 from bot.data_checks import COPIES
 from bot.frozen import freeze_share
 from bot.likeness import find_twins
@@ -228,7 +228,8 @@ def _without_repeats(services: Services, orders: Sequence[Order], plan: Plan, ou
             problems.append(Problem(order.row, f"与第 {earlier.row} 行文字相同而标签不同，请核对后保留一行"))
     with db.reading(services.engine) as connection:
         effective = effective_annotations(connection)
-        frozen = connection.execute(select(test_items.c.text, test_items.c.labels).where(test_items.c.retired_at.is_(None))).fetchall()
+        counting = test_items.c.retired_at.is_(None), test_items.c.source.notin_(sorted(hidden_batches(connection)))
+        frozen = connection.execute(select(test_items.c.text, test_items.c.labels).where(*counting)).fetchall()
     known = {one.digest: one.labels for one in effective}
     fresh: list[Order] = []
     for digest, order in first.items():

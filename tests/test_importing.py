@@ -13,6 +13,7 @@ import pytest
 
 from bot import db
 from bot.annotations import effective_annotations
+from bot.frozen import list_frozen
 from bot.importing import (
     MAX_ROWS,
     ImportRefused,
@@ -172,6 +173,14 @@ def test_a_share_of_every_class_is_frozen_and_the_import_can_be_withdrawn(servic
         batch = connection.execute(import_batches.select()).one()
     assert outcome.frozen == len(frozen) > 0
     assert withdraw_batch(services, batch.id) and labels(services) == {}
+
+
+def test_what_was_withdrawn_comes_in_again_whole_with_its_labels_put_right(services: Services) -> None:
+    wrong, _ = bring(services, rows(100, "0602"))
+    assert withdraw_batch(services, 1)
+    right, _ = bring(services, rows(100))
+    assert (right.imported, right.twins, right.differing) == (wrong.imported, wrong.twins, 0) and right.frozen == wrong.frozen > 0
+    assert {item.labels["category"] for item in list_frozen(services)} == {"0102"}
 
 
 def test_of_texts_that_all_but_repeat_each_other_at_most_one_is_a_test_item(services: Services) -> None:
