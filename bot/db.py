@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import fcntl
 import os
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -71,6 +73,7 @@ _current: contextvars.ContextVar[Connection | None] = contextvars.ContextVar("mi
 # SQLite lets one writer in; waiting on a lock in this process is fair and instant, its busy handler sleeps instead.
 _sqlite_writer = threading.Lock()
 _WRITER_SECONDS = 3.0  # as long as SQLite's own wait: a queue behind a locked database must not add up
+_TURN_SECONDS, _TURN_POLL = 2.0, 0.002
 
 
 @contextlib.contextmanager
@@ -155,9 +158,58 @@ def _writing(engine: Engine) -> Iterator[None]:
     if not _sqlite_writer.acquire(timeout=_WRITER_SECONDS):
         raise StorageError("other writers are waiting for the database")
     try:
-        yield
+        with _in_turn(engine.url.database):
+            yield
     finally:
         _sqlite_writer.release()
+
+
+@contextlib.contextmanager
+def _in_turn(database: str | None) -> Iterator[None]:
+    """The processes of one SQLite file write in turn. SQLite itself looks only every tenth of a second whether another process has
+    finished: beside one that writes all the time a second one would wait for seconds, and fail.
+
+    Whoever writes next holds the first lock until it has the second, so whoever has just written comes after it. A courtesy:
+    who has waited long goes on, and SQLite decides.
+    """
+    locks = _turn_locks(database) if database else None
+    if locks is None:
+        yield
+        return
+    following, writing = locks
+    deadline = time.monotonic() + _TURN_SECONDS
+    try:
+        _take(following, deadline)
+        _take(writing, deadline)
+        fcntl.flock(following, fcntl.LOCK_UN)
+        yield
+    finally:
+        fcntl.flock(following, fcntl.LOCK_UN)
+        fcntl.flock(writing, fcntl.LOCK_UN)
+
+
+def _take(lock: int, deadline: float) -> None:
+    while True:
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(_TURN_POLL)
+
+
+def _turn_locks(database: str) -> tuple[int, int] | None:
+    """Opened once in each process: a lock belongs to what was opened, which a forked child would share."""
+    key = database, os.getpid()
+    if key not in _turns:
+        try:
+            following, writing = (os.open(f"{database}-{name}", os.O_RDWR | os.O_CREAT, 0o600) for name in ("next", "turn"))
+        except OSError:  # the disk is full, or may not be written: the write itself will tell
+            return None
+        _turns[key] = following, writing
+    return _turns[key]
+
+
+_turns: dict[tuple[str, int], tuple[int, int]] = {}
 
 
 @contextlib.contextmanager

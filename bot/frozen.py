@@ -57,6 +57,7 @@ def freeze_share(services: Services, rows: Sequence[tuple[str, Mapping[str, Any]
     items = {digests[n]: (rows[n][0], _labels(rows[n][1])) for n in drawn}
     items = {digest: item for digest, item in items.items() if item[1]}
     with db.transaction(services.engine) as connection:
+        _release_withdrawn(connection, digests)
         known = _known(connection)
         new = {digest: item for digest, item in items.items() if digest not in known}
         _insert(connection, services, [(TEST, digest, *item) for digest, item in new.items()], source=source, author=author)
@@ -145,6 +146,15 @@ def _labels(given: Mapping[str, Any]) -> dict[str, Any]:
 def _known(connection: Connection, *, retired: bool = True) -> set[str]:
     wanted = select(test_items.c.digest)
     return {row.digest for row in connection.execute(wanted if retired else wanted.where(test_items.c.retired_at.is_(None)))}
+
+
+def _release_withdrawn(connection: Connection, digests: Sequence[str]) -> None:
+    """Items of an import that was withdrawn, or never ended, count no more; what comes in again is drawn as if it came first."""
+    hidden, coming = sorted(hidden_batches(connection)), set(digests)
+    rows = connection.execute(select(test_items.c.id, test_items.c.digest).where(test_items.c.source.in_(hidden)))
+    released = [row.id for row in rows if row.digest in coming]
+    for start in range(0, len(released), _INSERT_ROWS):
+        connection.execute(test_items.delete().where(test_items.c.id.in_(released[start : start + _INSERT_ROWS])))
 
 
 def _insert(

@@ -13,8 +13,10 @@ from sqlalchemy import select
 from sqlalchemy.engine import Row
 
 from bot import db
-from bot.annotations import IMPORT, text_digest
+from bot.annotations import CATEGORY, IMPORT, effective_annotations, text_digest
 from bot.assistant import Assistant
+from bot.comparison import first_level_names
+from bot.data_checks import Repeats, Suspicion, emptied_classes
 from bot.importing import (
     DONE,
     FAILED,
@@ -42,7 +44,7 @@ from bot.uploads import Upload, UploadError, Uploads
 LOOK, BRING, REVIEW = "import_look", "import", "import_review"
 ROWS = "rows.jsonl"
 SAMPLES, SAMPLE_LENGTH = 12, 200
-SHOWN_PROBLEMS = 20
+SHOWN_PROBLEMS, SHOWN_COPIES = 20, 10
 # Of an unlabelled file so many times more texts are read than are kept: the least certain of them, and one in five at random.
 READ_FOR_ONE, RANDOM_SHARE = 5, 0.2
 
@@ -130,6 +132,7 @@ def _checked(job: JobRun, look: dict[str, Any], upload: Upload, told: Mapping[st
     unknown: Counter[tuple[str, str]] = Counter()
     samples: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     problems: list[tuple[int, str]] = []
+    repeats = Repeats()
     for number, read in enumerate(read_orders(rows_of(upload), Plan(meant), meanings, labelled=labelled)):
         if number % 1000 == 0:
             job.tell(0.6 + 0.35 * number / max(look["rows"], 1), "核对各行")
@@ -143,10 +146,23 @@ def _checked(job: JobRun, look: dict[str, Any], upload: Upload, told: Mapping[st
             continue
         counts["left_out" if read.left_out else "good"] += 1
         counts["unplaced"] += read.unplaced
-        classes[str(read.labels.get("category", ""))[:2]] += 1
+        first_level = str(read.labels.get("category", ""))[:2]
+        classes[first_level] += 1
+        repeats.add(read.row, read.text, first_level)
     job.tell(0.96, "猜测不认识的标签")
-    check = {**counts, "first_problems": problems, "classes": dict(classes.most_common())}
+    copies = [{**vars(one), "text": one.text[:SAMPLE_LENGTH]} for one in repeats.large()[:SHOWN_COPIES]]
+    doubts = [one.sentence for one in _lacking(job.services, classes, str(upload.name))] if labelled else []
+    check = {**counts, "first_problems": problems, "classes": dict(classes.most_common()), "copies": copies, "doubts": doubts}
     return {**result, "check": {**check, "unknown": _with_guesses(job.services, unknown, samples)}}
+
+
+def _lacking(services: Services, classes: Mapping[str, int], file_name: str) -> list[Suspicion]:
+    """Classes that the imports of before are full of and this file is not."""
+    with db.reading(services.engine) as connection:
+        known = [one.labels for one in effective_annotations(connection) if one.source.startswith(IMPORT)]
+    before = Counter(str(labels[CATEGORY])[:2] for labels in known if CATEGORY in labels)
+    own = {code: count for code, count in classes.items() if code}
+    return emptied_classes({"before": before, "": own}, [""], {"": file_name}, first_level_names(services))
 
 
 def _with_guesses(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,8 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.engine import Connection
 
 from bot import db
-from bot.annotations import IMPORT, Labels, agree, effective_annotations, new_annotation, text_digest
+from bot.annotations import IMPORT, Labels, agree, effective_annotations, hidden_batches, new_annotation, text_digest
+from bot.data_checks import COPIES
 from bot.frozen import freeze_share
 from bot.likeness import find_twins
 from bot.orders import ORDER, Meanings, Order, Plan, Problem, read_orders, strict_plan
@@ -51,9 +53,11 @@ class Outcome:
     unplaced: int = 0
     frozen: int = 0
     notes: list[tuple[int, str]] = field(default_factory=list)  # of imported rows worth a look
+    copies: Counter[int] = field(default_factory=Counter)  # imported row → rows of the file left out because they say nearly the same
+    echoes: set[int] = field(default_factory=set)  # imported rows that all but repeat another text
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "notes"}
+        return {key: value for key, value in asdict(self).items() if key not in ("notes", "copies", "echoes")}
 
 
 # -- what is remembered ---------------------------------------------------------------------------------------------------
@@ -219,11 +223,13 @@ def _without_repeats(services: Services, orders: Sequence[Order], plan: Plan, ou
             continue
         if same_labels(earlier.labels, order.labels):
             outcome.repeated += 1
+            outcome.copies[earlier.row] += 1
         else:
             problems.append(Problem(order.row, f"与第 {earlier.row} 行文字相同而标签不同，请核对后保留一行"))
     with db.reading(services.engine) as connection:
         effective = effective_annotations(connection)
-        frozen = connection.execute(select(test_items.c.text, test_items.c.labels).where(test_items.c.retired_at.is_(None))).fetchall()
+        counting = test_items.c.retired_at.is_(None), test_items.c.source.notin_(sorted(hidden_batches(connection)))
+        frozen = connection.execute(select(test_items.c.text, test_items.c.labels).where(*counting)).fetchall()
     known = {one.digest: one.labels for one in effective}
     fresh: list[Order] = []
     for digest, order in first.items():
@@ -253,9 +259,20 @@ def _without_twins(before: Sequence[tuple[str, Labels]], orders: Sequence[Order]
             _note(outcome, order, f"与{other}几乎相同而标签不同")
         elif not plan.keep_twins:
             outcome.twins += 1
+            if leader >= len(before):
+                outcome.copies[orders[leader - len(before)].row] += 1 + outcome.copies.pop(order.row, 0)
             continue
+        outcome.echoes.add(order.row)
         kept.append(order)
+    _note_copies(outcome, {order.row for order in kept})
     return kept
+
+
+def _note_copies(outcome: Outcome, imported: Set[int]) -> None:
+    """One sentence said again and again is a fault of the file that whoever imports it should know of, though it does no harm."""
+    for row, more in sorted(outcome.copies.items()):
+        if more + 1 >= COPIES and row in imported:
+            outcome.notes.append((row, f"已导入：这句话（连同几乎一字不差的）在文件里出现 {more + 1} 次，只算一次"))
 
 
 def _note(outcome: Outcome, order: Order, sentence: str) -> None:
@@ -283,7 +300,8 @@ def _switch_on(
     problems.sort(key=lambda problem: problem.row)
     told = sorted([*((problem.row, problem.sentence) for problem in problems), *outcome.notes])
     with db.transaction(services.engine) as connection:
-        rows = [(order.text, order.labels) for order in orders]
+        # A text that was frozen again and again would outweigh the rest of the test, whoever's mistake its label is.
+        rows = [(order.text, order.labels) for order in orders if order.row not in outcome.echoes]
         outcome.frozen = len(freeze_share(services, rows, source=f"{IMPORT}{batch_id}", author=username))
         kept = {"outcome": json.dumps(outcome.as_dict()), "problems": json.dumps(told, ensure_ascii=False), "preview": None}
         values = {"state": DONE, "updated_at": db.iso(services.now()), **kept}

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from bot import db
 from bot.assistant import AssistantError
 from bot.comparison import compare_model, first_level_names
-from bot.data_checks import Reading, Suspicion, contradicted_sources, copied_texts, vanished_classes
-from bot.dataset import Annotation, Dataset, build_dataset, dataset_hash, without
+from bot.data_checks import Reading, Suspicion, contradicted_sources, copied_texts, emptied_classes, vanished_classes
+from bot.dataset import SAMPLED, Annotation, Dataset, build_dataset, dataset_hash, without
 from bot.frozen import seed_shipped
 from bot.jobs import ENDED, JobError, JobRun, find_job, list_jobs
 from bot.likeness import find_twins
@@ -56,7 +56,8 @@ def run_training(job: JobRun) -> Mapping[str, Any]:
         _train(job, dataset, data_hash, version)
     elif same != version:
         job.log(f"数据和上次训练 {same} 时完全一样，不用重新训练")
-    passed = _compare(job, same or version, 0.75, leave_out=job.params.get("leave_out", ()), dataset=_facts(dataset))
+    facts = {"leave_out": job.params.get("leave_out", ()), "dataset": _facts(dataset), **confirmed_doubts(job)}
+    passed = _compare(job, same or version, 0.75, **facts)
     return {"version": same or version, "passed": passed, "same": same not in (None, version)}
 
 
@@ -67,7 +68,7 @@ def run_comparison(job: JobRun) -> Mapping[str, Any]:
     if row is None:
         raise JobError("没有这个模型")
     earlier = report_of(row) or {}
-    kept = {"dataset": earlier["dataset"]} if "dataset" in earlier else {}
+    kept = {name: earlier[name] for name in ("dataset", "confirmed") if name in earlier}
     return {"version": version, "passed": _compare(job, version, 0.0, leave_out=earlier.get("left_out", ()), **kept)}
 
 
@@ -109,6 +110,15 @@ def _facts(dataset: Dataset) -> dict[str, Any]:
     return {"counts": dict(dataset.counts), "by_class": dataset.by_class, "rules_version": dataset.rules_version}
 
 
+def confirmed_doubts(job: JobRun) -> dict[str, Any]:
+    """What was suspicious and is trained all the same, for whoever decides on the model; {} where nothing was."""
+    if not job.params.get("confirmed"):
+        return {}
+    before = (one.result for one in list_jobs(job.services, TRAIN, limit=20) if one.id < job.id and one.result)
+    doubts = [one["sentence"] for one in next(before, {}).get("suspicions", ())]
+    return {"confirmed": {"username": job.username, "sentences": doubts}} if doubts else {}
+
+
 def _told(counts: Mapping[str, int]) -> str:
     parts = [f"本市标注 {counts['annotated']} 条", f"参加训练 {counts['used']} 条", f"留作考题 {counts['frozen']} 条"]
     more = (("repeats", "与考题近似"), ("unusable", "标签不能用"), ("beyond", "超出上限、取最新的"))
@@ -122,7 +132,8 @@ def _told(counts: Mapping[str, int]) -> str:
 def check_data(services: Services, dataset: Dataset, job: JobRun) -> list[Suspicion]:
     """What a person should look at before this is trained."""
     job.tell(0.05, "检查数据：有没有大量重复")
-    found = copied_texts(_copies(dataset.annotations), len(dataset.annotations))
+    names, named = first_level_names(services), _named_sources(services)
+    found = [*_emptied(services, dataset.annotations, named, names), *_copied(dataset.annotations, named, names)]
     serving = promoted_model(services)
     path = archive_path(services.settings.models_dir, serving or "")
     if serving is None or not path.exists() or not dataset.annotations:
@@ -135,15 +146,36 @@ def check_data(services: Services, dataset: Dataset, job: JobRun) -> list[Suspic
         return found
     row = find_model(services, serving)
     before = (report_of(row) or {}).get("dataset", {}).get("by_class", {}) if row else {}
-    named = _named_sources(services)
-    contradicted = contradicted_sources(readings, named)
-    return [*contradicted, *vanished_classes(dataset.by_class, before, readings, first_level_names(services)), *found]
+    contradicted = contradicted_sources(readings, named, names)
+    return [*contradicted, *vanished_classes(dataset.by_class, before, readings, names), *found]
 
 
-def _copies(annotations: Sequence[Annotation]) -> list[int]:
-    """Sizes of the groups of texts that all but repeat each other."""
-    leaders = find_twins([row.text for row in annotations])
-    return [size for size in Counter(leaders.tolist()).values() if size > 1]
+def _emptied(
+    services: Services, annotations: Sequence[Annotation], named: Mapping[str, str], names: Mapping[str, str]
+) -> list[Suspicion]:
+    """Asked of what came since the serving model was trained: what it learned from has been looked at."""
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    latest: dict[str, str] = {}
+    for row in annotations:
+        if row.origin == SAMPLED and row.first_level:
+            counts[row.source][row.first_level] += 1
+            latest[row.source] = max(row.at, latest.get(row.source, ""))
+    serving = promoted_model(services)
+    trained = find_model(services, serving) if serving else None
+    return emptied_classes(counts, [source for source, at in latest.items() if trained is None or at > trained.trained_at], named, names)
+
+
+def _copied(annotations: Sequence[Annotation], named: Mapping[str, str], names: Mapping[str, str]) -> list[Suspicion]:
+    """Groups of texts that all but repeat each other; the text itself stays out of the job's row."""
+    leaders = find_twins([row.text for row in annotations]).tolist()
+    groups = [(leader, size) for leader, size in Counter(leaders).most_common() if size > 1]
+    if not groups:
+        return []
+    members = [row for row, leader in zip(annotations, leaders, strict=True) if leader == groups[0][0]]
+    labels = Counter(names.get(row.first_level, "没有类别") for row in members).most_common(2)
+    files = Counter(named.get(row.source, "审核") for row in members).most_common(1)
+    told = f"{'、'.join(f'标成“{label}” {count} 次' for label, count in labels)}，多数来自“{files[0][0]}”"
+    return copied_texts([size for _, size in groups], len(annotations), of_largest=told)
 
 
 def _readings(annotations: Sequence[Annotation], services: Services, job: JobRun) -> list[Reading]:

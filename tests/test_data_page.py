@@ -17,6 +17,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from bot import db
 from bot.annotations import effective_annotations, new_annotation
 from bot.exporting import mark_entities
+from bot.importing import import_rows, open_batch
+from bot.orders import Plan
 from bot.review_index import ReviewIndex
 from bot.services import Services
 from bot.staff import Staff
@@ -280,6 +282,25 @@ def test_a_file_with_unknown_labels_and_bad_rows_in_the_browser(page: Page, runn
     page.wait_for_selector("#result:not([hidden])")
     expect(page.locator("#problem-list")).to_contain_text("第 4 行：没有诉求内容")
     assert {value.get("category") for value in labels(services).values()} == {"01", "130203", "04", None}
+
+
+def test_class_that_is_missing_and_a_sentence_that_fills_the_file_are_seen_before_anything_comes_in(
+    page: Page, running: Services, services: Services, tmp_path: Path
+) -> None:
+    before = [*((f"{n}号楼的路灯坏了{n * 37}天", "01") for n in range(60)), *((f"{n * 91}路公交等了{n}分钟", "10") for n in range(30))]
+    orders = ((number, {"text": text, "category": code}) for number, (text, code) in enumerate(before, 2))
+    batch = open_batch(services, "九月.csv", username="li")
+    import_rows(services, orders, Plan({"text": "text", "category": "category"}, keep_twins=True), batch_id=batch, username="li")
+    lines = [*(f"{n}号楼的井盖丢了{n * 41}天,城乡建设" for n in range(60)), *(["路边的烧烤摊半夜还很吵,城乡建设"] * 40)]
+    path = tmp_path / "十月.csv"
+    path.write_text("\n".join(["诉求内容,类别", *lines]), encoding="utf-8")
+    page.set_input_files("#import-file", str(path))
+    page.click("#import-send")
+    page.wait_for_selector("#plan:not([hidden])")
+    expect(page.locator("#doubts")).to_contain_text("“十月.csv”共 100 条，其中“交通运输”0 条（别的导入里有 30 条")
+    expect(page.locator("#doubts")).to_contain_text("第 62 行的话在文件里一字不差地出现 40 次，标成“城乡建设” 40 次：路边的烧烤摊半夜还很吵")
+    expect(page.locator("#no-rows")).to_contain_text("交通运输")
+    expect(page.locator("#no-rows")).not_to_contain_text("城乡建设")
 
 
 def test_changed_columns_are_checked_again_before_anything_comes_in(page: Page, running: Services, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import resource
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 import uuid
 from collections import Counter
@@ -28,7 +29,7 @@ from bot import db, schema
 from bot.conversation import APOLOGY_STORAGE, Conversations, InboundMessage, Reply
 from bot.embedded import EmbeddedAssistant
 from bot.services import Services, build_services, install_services
-from bot.settings import load_settings
+from bot.settings import PROJECT_ROOT, child_environment, load_settings
 from tests.servers import Server
 from tests.wechat_platform import Account
 
@@ -205,6 +206,37 @@ def test_wechat_does_not_acknowledge_what_it_could_not_keep(server: Server, disk
     retried = ACCOUNT.read_reply(ACCOUNT.post_to(f"{server.url}/wechat", fields).text)
     assert retried is not None
     assert "位置" in retried["Content"]
+
+
+# -- another process that writes all the time --------------------------------------------------------------------------
+
+WRITES_ON = """
+import sys, time
+from bot import db, schema
+from bot.settings import settings_from_environment
+engine = db.open_engine(settings_from_environment())
+print("writing", flush=True)
+while True:
+    with db.transaction(engine, durable=False) as connection:
+        connection.execute(schema.webhooks_seen.delete())
+        time.sleep(0.03)
+"""
+
+
+def test_a_process_that_writes_all_the_time_lets_others_write(services: Services) -> None:
+    environment = {**child_environment(services.settings), "PYTHONPATH": str(PROJECT_ROOT)}
+    other = subprocess.Popen([sys.executable, "-c", WRITES_ON], env=environment, stdout=subprocess.PIPE)
+    waits = []
+    try:
+        assert other.stdout is not None and other.stdout.readline()
+        for _ in range(12):
+            started = time.monotonic()
+            assert db.is_writable(services.engine)
+            waits.append(time.monotonic() - started)
+    finally:
+        other.kill()
+        other.communicate()
+    assert sorted(waits)[len(waits) // 2] < 0.3 and db.is_writable(services.engine)  # what was killed while writing blocks nobody
 
 
 # -- a disk that fills up in the middle of a turn ------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bot.data_checks import Reading, contradicted_sources, copied_texts, vanished_classes
+from bot.data_checks import Reading, Repeats, contradicted_sources, copied_texts, emptied_classes, vanished_classes
 from bot.frozen import MUST_PASS, SHIPPED, TEST, FrozenItem
 from bot.gate import GateError, failures, load_floors
 from bot.report import THRESHOLDS, Answer, build_report, differences
@@ -64,14 +64,14 @@ def test_gate_file_that_cannot_be_used_is_named(tmp_path: Any) -> None:
 # -- suspicious data ------------------------------------------------------------------------------------------------------
 
 
-def readings(wrong: float, source: str = "import:3", count: int = 300) -> list[Reading]:
-    """Of a model that is 0.93 sure and right as often, on labels of which a share is wrong on top."""
+def readings(wrong: float, source: str = "import:3", count: int = 300, sure: float = 0.93) -> list[Reading]:
+    """Of a model that is so sure and right as often, on labels of which a share is wrong on top."""
     chance = random.Random(1)
     found = []
     for _ in range(count):
         label = chance.choice(["01", "04", "05"])
-        read = label if chance.random() < 0.93 else "08"
-        found.append(Reading(source, "04" if chance.random() < wrong and label != "04" else label, read, 0.93))
+        read = label if chance.random() < sure else "08"
+        found.append(Reading(source, "04" if chance.random() < wrong and label != "04" else label, read, sure))
     return found
 
 
@@ -80,6 +80,23 @@ def test_import_with_flipped_labels_is_suspicious_and_a_sound_one_is_not() -> No
     found = contradicted_sources([*readings(0.0, "import:1"), *readings(0.3, "import:2")], {"import:2": "九月工单.xlsx"})
     assert [suspicion.source for suspicion in found] == ["import:2"]
     assert "九月工单.xlsx" in found[0].sentence
+
+
+def test_which_classes_were_exchanged_is_said() -> None:
+    (found,) = contradicted_sources(readings(0.3), {}, NAMES)
+    assert "读作“城乡建设”、标成“劳动和社会保障”" in found.sentence and "条" in found.sentence
+
+
+def one_class(label: str, read: str, count: int = 20) -> list[Reading]:
+    """A small class in an import that is sound otherwise."""
+    return [*readings(0.0, count=280, sure=0.97), *(Reading("import:3", label, read, 0.97) for _ in range(count))]
+
+
+@pytest.mark.parametrize(("label", "read", "said"), [("01", "08", "读作“政法”"), ("08", "04", "标成“政法”")])
+def test_one_small_class_put_under_another_is_suspicious_though_the_whole_is_not(label: str, read: str, said: str) -> None:
+    (found,) = contradicted_sources(one_class(label, read), {"import:3": "九月工单.xlsx"}, NAMES)
+    assert found.source == "import:3" and "九月工单.xlsx" in found.sentence and said in found.sentence
+    assert contradicted_sources(one_class("08", "08"), {}, NAMES) == []
 
 
 def test_few_rows_accuse_nobody() -> None:
@@ -95,9 +112,44 @@ def test_class_that_vanished_is_named() -> None:
     assert "25" in merged.sentence
 
 
+BEFORE = {"01": 300, "04": 280, "05": 120}
+
+
+def test_class_that_a_later_import_lacks_is_named_with_what_it_should_have() -> None:
+    counts = {"import:1": BEFORE, "import:2": {"01": 380, "04": 320}}
+    (found,) = emptied_classes(counts, ["import:2"], {"import:2": "九月工单.xlsx"}, NAMES)
+    assert found.source == "import:2" and all(part in found.sentence for part in ("九月工单.xlsx", "“卫生计生”0 条", "120 条"))
+    assert "3 条" in emptied_classes({**counts, "import:2": {"01": 380, "04": 320, "05": 3}}, ["import:2"], {}, NAMES)[0].sentence
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param({"01": 330, "04": 260, "05": 60}, id="half as many"),
+        pytest.param({"01": 20, "04": 22}, id="a small file"),
+        pytest.param({"04": 500}, id="a file about one matter"),
+    ],
+)
+def test_import_that_lacks_no_more_than_files_do_accuses_nobody(later: dict[str, int]) -> None:
+    assert emptied_classes({"import:1": BEFORE, "import:2": later}, ["import:2"], {}, NAMES) == []
+    assert emptied_classes({"import:1": BEFORE}, ["import:1"], {}, NAMES) == []
+
+
 def test_sentence_said_hundreds_of_times_is_told() -> None:
     assert copied_texts([2, 3, 5], 3000) == []
     assert "500 次" in copied_texts([500, 2], 3000)[0].sentence
+    (told,) = copied_texts([500, 2], 3000, of_largest="都标成“卫生计生”")
+    assert "500 次（都标成“卫生计生”）" in told.sentence
+
+
+def test_repeats_of_a_file_are_counted_with_their_labels() -> None:
+    repeats = Repeats()
+    for row in range(2, 302):
+        repeats.add(row, f"第{row}条", "01")
+    for row in range(302, 332):
+        repeats.add(row, "油烟大", "06" if row % 3 else "13")
+    (large,) = repeats.large()
+    assert (large.row, large.text, large.count, large.labels) == (302, "油烟大", 30, {"06": 20, "13": 10})
 
 
 # -- figures --------------------------------------------------------------------------------------------------------------

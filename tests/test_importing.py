@@ -13,6 +13,7 @@ import pytest
 
 from bot import db
 from bot.annotations import effective_annotations
+from bot.frozen import list_frozen
 from bot.importing import (
     MAX_ROWS,
     ImportRefused,
@@ -90,6 +91,14 @@ def test_near_repeats_with_another_label_come_in_and_are_listed(services: Servic
     assert told == [[3, "已导入：与第 2 行几乎相同而标签不同"]]
 
 
+def test_sentence_that_fills_a_file_is_told_with_its_row(services: Services) -> None:
+    text = "楼下的烧烤店半夜还在炒菜，油烟和噪音特别大，孩子睡不着觉，希望有人来管"
+    copies = [{"text": text + "！" * (n % 3), "category": "0602"} for n in range(60)]
+    outcome, problems = bring(services, [*rows(3), *copies])
+    assert (outcome.imported, outcome.repeated + outcome.twins, problems) == (4, 59, [])
+    assert outcome.notes == [(5, "已导入：这句话（连同几乎一字不差的）在文件里出现 60 次，只算一次")] and outcome.differing == 0
+
+
 def test_an_import_that_stops_half_way_has_changed_nothing(services: Services) -> None:
     def stop(share: float, step: str) -> None:
         if share > 0.5:
@@ -164,6 +173,22 @@ def test_a_share_of_every_class_is_frozen_and_the_import_can_be_withdrawn(servic
         batch = connection.execute(import_batches.select()).one()
     assert outcome.frozen == len(frozen) > 0
     assert withdraw_batch(services, batch.id) and labels(services) == {}
+
+
+def test_what_was_withdrawn_comes_in_again_whole_with_its_labels_put_right(services: Services) -> None:
+    wrong, _ = bring(services, rows(100, "0602"))
+    assert withdraw_batch(services, 1)
+    right, _ = bring(services, rows(100))
+    assert (right.imported, right.twins, right.differing) == (wrong.imported, wrong.twins, 0) and right.frozen == wrong.frozen > 0
+    assert {item.labels["category"] for item in list_frozen(services)} == {"0102"}
+
+
+def test_of_texts_that_all_but_repeat_each_other_at_most_one_is_a_test_item(services: Services) -> None:
+    text = "楼下的烧烤店半夜还在炒菜，油烟和噪音特别大，孩子睡不着觉，希望有人来管"
+    bring(services, [*rows(50), *({"text": f"{text}{'！' * n}", "category": "0602"} for n in range(50))], keep_twins=True)
+    with db.reading(services.engine) as connection:
+        frozen = [str(services.vault.open(row.text)) for row in connection.execute(test_items.select())]
+    assert sum(one.startswith(text) for one in frozen) <= 1 and len(frozen) >= 10
 
 
 def test_columns_and_labels_are_asked_once(services: Services) -> None:

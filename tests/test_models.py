@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from bot.models import (
     keep_report,
     list_events,
     list_models,
+    models_to_serve,
     promote_model,
     promoted_model,
     register_model,
@@ -31,6 +34,7 @@ from bot.models import (
 )
 from bot.services import Services
 from bot.serving import Heartbeat, list_serving
+from bot.settings import PROJECT_ROOT, child_environment
 from bot.staff_schema import models
 
 OLD, NEW, NEWER = "20260101-000000", "20260102-000000", "20260103-000000"
@@ -84,6 +88,44 @@ def test_model_is_compared_with_the_one_that_serves_before_it_may(shelf: Service
         promote_model(shelf, NEW)
     assert states(shelf) == {OLD: RETIRED, NEW: CANDIDATE, NEWER: PROMOTED}
     assert [model["metrics"].get("macro_f1") for model in list_models(shelf)] == [0.9, 0.9, None]
+
+
+KILLED = """
+import os, signal, sys
+from sqlalchemy import event
+from bot.models import promote_model, rollback_model
+from bot.services import build_services
+from bot.settings import settings_from_environment
+services = build_services(settings_from_environment())
+seen = []
+@event.listens_for(services.engine, "after_cursor_execute")
+def die(connection, cursor, statement, *rest):
+    seen.append(statement)
+    if sum(one.startswith(("UPDATE model ", "INSERT INTO model_event")) for one in seen) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+rollback_model(services) if sys.argv[2] == "back" else promote_model(services, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(("what", "statements"), [pytest.param(NEWER, 1, id="nothing serves any more"), pytest.param("back", 3, id="not committed")])
+def test_promotion_and_roll_back_that_are_killed_leave_the_serving_model(shelf: Services, what: str, statements: int) -> None:
+    compare(shelf, NEW)
+    promote_model(shelf, NEW)
+    compare(shelf, NEWER)
+    before = states(shelf), history(shelf)
+    environment = {**child_environment(shelf.settings), "PYTHONPATH": str(PROJECT_ROOT)}
+    died = subprocess.run([sys.executable, "-c", KILLED, str(statements), what], env=environment, capture_output=True)
+    assert died.returncode == -9, died.stderr.decode()
+    assert (states(shelf), history(shelf)) == before
+    promote_model(shelf, NEWER)  # no lock is left behind
+    assert promoted_model(shelf) == NEWER
+
+
+def test_archive_whose_training_was_killed_before_it_was_registered_is_only_a_candidate(shelf: Services) -> None:
+    saved = archive_path(shelf.settings.models_dir, "20260104-000000")
+    saved.touch()
+    assert models_to_serve(shelf)[0] == archive_path(shelf.settings.models_dir, OLD)
+    assert promoted_model(shelf) == OLD and states(shelf)["20260104-000000"] == CANDIDATE
 
 
 def test_candidate_that_fell_is_refused_and_the_figure_named(shelf: Services) -> None:

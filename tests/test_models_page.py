@@ -9,9 +9,10 @@ from flask import Flask
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from bot.frozen import list_frozen
-from bot.jobs import cancel_job, find_job
-from bot.models import archive_path, list_events, promoted_model
+from bot.jobs import JobRun, cancel_job, find_job
+from bot.models import archive_path, find_model, keep_report, list_events, promoted_model, report_of
 from bot.services import Services
+from bot.train_job import confirmed_doubts
 from bot.web import studio_models
 from tests.model_shelf import BETTER, FIRST, SECOND, WORSE, add_job, fill_shelf, shelf_of
 from tests.staff_pages import log_in, log_in_page, staff_app
@@ -98,6 +99,23 @@ def test_wrong_test_items_are_taken_out_one_by_one_or_by_import(app: Flask, shel
     assert supervisor.post("/studio/models/tests/retire", json={"id": own[0].id}).get_json() == {"count": 1}
     assert supervisor.post("/studio/models/tests/retire", json={"id": shipped.id}).get_json() == {"count": 0}
     assert supervisor.post("/studio/models/tests/retire", json={"source": "import:1"}).get_json() == {"count": len(own) - 1}
+
+
+def test_what_was_suspicious_and_trained_all_the_same_stands_on_the_report(app: Flask, shelf: Services) -> None:
+    suspicions = [{"kind": "contradicted", "sentence": "“九月工单.xlsx”：标注可能有成批的错误", "source": "import:1"}]
+    add_job(shelf, result={"suspicions": suspicions})
+    add_job(shelf, state="cancelled", params={"confirmed": True})
+    unconfirmed, confirmed = (find_job(shelf, add_job(shelf, state="running", params={"confirmed": value})) for value in (False, True))
+    assert unconfirmed is not None and confirmed is not None
+    assert confirmed_doubts(JobRun(shelf, unconfirmed)) == {}
+    told = confirmed_doubts(JobRun(shelf, confirmed))
+    report = report_of(find_model(shelf, BETTER))  # type: ignore[arg-type]
+    assert report is not None
+    keep_report(shelf, BETTER, {**report, **told})
+    supervisor = log_in(app, "supervisor")
+    page = supervisor.get(f"/studio/models/{BETTER}").text
+    assert "supervisor 看过后照样训练" in page and suspicions[0]["sentence"] in page
+    assert "照样训练" not in supervisor.get(f"/studio/models/{WORSE}").text
 
 
 @pytest.mark.parametrize("version", [FIRST, SECOND, BETTER, WORSE])

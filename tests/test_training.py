@@ -4,6 +4,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -26,10 +27,13 @@ from bot.dataset import (
     write_dataset,
 )
 from bot.embedded import EmbeddedAssistant
-from bot.models import find_archives
+from bot.importing import open_batch
+from bot.jobs import JobRun, find_job, submit_job
+from bot.models import find_archives, register_model
 from bot.nlu.corpus import read_annotations
 from bot.services import Services
 from bot.settings import PROJECT_ROOT, Settings, load_settings
+from bot.train_job import check_data
 from bot.training import remove_leftovers
 from tests.small_corpus import small_root
 
@@ -169,3 +173,44 @@ def test_beyond_the_limit_small_classes_stay_whole_and_the_newest_of_large_ones(
 def test_one_import_can_be_left_out() -> None:
     other = Annotation("路灯坏了", "d2", {"category": "01"}, "import:4", 1.0, "2026-11-20")
     assert without(Dataset((CORRECTION, other), {"used": 2}), ["import:4"]).annotations == (CORRECTION,)
+
+
+# -- what a person looks at before -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def job(services: Services) -> JobRun:
+    found = find_job(services, submit_job(services, "train", {}, username="li"))
+    assert found is not None
+    return JobRun(services, found)
+
+
+def imported(services: Services, file_name: str, **rows: int) -> list[Annotation]:
+    """So many rows of each class (`c05=30`), no two of them alike."""
+    source = f"import:{open_batch(services, file_name, username='li')}"
+    chance = random.Random(file_name)
+    return [
+        Annotation("".join(chr(chance.randrange(0x4E00, 0x9000)) for _ in range(20)), f"{source}{code}{n}", {"category": code[1:]}, source, 1.0, "2026-11-19")
+        for code, count in rows.items()
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def found_in(services: Services, job: JobRun, *rows: Annotation) -> list[tuple[str, str]]:
+    return [(one.kind, one.sentence) for one in check_data(services, Dataset(rows, {}), job)]
+
+
+def test_file_without_a_class_is_told_until_a_model_of_it_serves(services: Services, job: JobRun, tmp_path: Path) -> None:
+    rows = [*imported(services, "九月.xlsx", c01=60, c05=30), *imported(services, "十月.xlsx", c01=120)]
+    ((kind, sentence),) = found_in(services, job, *rows)
+    assert kind == "emptied" and "“十月.xlsx”共 120 条" in sentence and "“卫生计生”0 条" in sentence and "30 条" in sentence
+    register_model(services, tmp_path / "20261120-090000.tar.gz", trained_at=services.now(), metrics={})
+    assert found_in(services, job, *rows) == []
+
+
+def test_copies_are_told_with_their_class_and_file_and_without_their_words(services: Services, job: JobRun) -> None:
+    said = "楼下的烧烤店半夜还在炒菜，油烟和噪音特别大，孩子睡不着觉"
+    copies = [Annotation(said + "！" * (n % 3), f"c{n}", {"category": "06"}, "import:1", 1.0, "2026-11-19") for n in range(500)]
+    ((kind, sentence),) = found_in(services, job, *imported(services, "九月.xlsx", c13=40), *copies)
+    assert kind == "copies" and "500 次" in sentence and "标成“教育文体” 500 次" in sentence and "九月.xlsx" in sentence
+    assert "烧烤" not in sentence

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Row
 from bot import db
 from bot.annotations import CATEGORY, REQUEST_TYPE
 from bot.catalogue import REQUEST_TYPES, URGENCIES
+from bot.comparison import first_level_names
 from bot.import_jobs import BRING, LOOK, REVIEW
 from bot.importing import (
     DONE,
@@ -29,7 +30,6 @@ from bot.importing import (
 from bot.jobs import Job, cancel_job, find_job, submit_job
 from bot.orders import FIELD_NAMES, LEAVE_OUT, ROLES, TEXT
 from bot.review_labels import LabelRefused, read_category
-from bot.review_queue import label_of
 from bot.services import Services
 from bot.staff import StaffMember
 from bot.staff_schema import import_batches, users
@@ -244,9 +244,7 @@ def _view(services: Services, batch: Row) -> dict[str, Any]:
     problems, names = json.loads(batch.problems), _names(services)
     preview = services.vault.open(batch.preview) if batch.preview else None
     if preview and preview.get("check"):
-        counts = preview["check"]["classes"].items()
-        named = [{"name": label_of(code, services.catalogue) or "没有类别", "count": count} for code, count in counts]
-        preview["check"]["classes"] = named
+        _name_classes(preview["check"], services)
     if preview and preview.get("same_file"):
         same = preview["same_file"]
         who = names.get(same["username"], same["username"])
@@ -259,6 +257,15 @@ def _view(services: Services, batch: Row) -> dict[str, Any]:
         "problems": problems[:SHOWN_PROBLEMS],
         "problem_count": len(problems),
     }
+
+
+def _name_classes(check: dict[str, Any], services: Services) -> None:
+    """Codes become what people call them; which first levels have no row is as telling as which have."""
+    counts, names = check["classes"], first_level_names(services)
+    check["classes"] = [{"name": names.get(code, "没有类别"), "count": count} for code, count in counts.items()]
+    check["no_rows"] = [name for code, name in sorted(names.items()) if code not in counts]
+    for one in check["copies"]:
+        one["labels"] = [{"name": names.get(code, "没有类别"), "count": count} for code, count in one["labels"].items()]
 
 
 def job_view(job: Job) -> dict[str, Any]:

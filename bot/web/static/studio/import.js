@@ -118,6 +118,7 @@ function drawCheck(check) {
     element("check").replaceChildren(node("p", "text-danger mb-0", "还不知道哪一列是诉求内容，请在上面选。"));
     element("check-problems").replaceChildren();
     element("classes").replaceChildren();
+    drawDoubts([], []);
     return;
   }
   const unknown = check.unknown.reduce((sum, one) => sum + one.count, 0);
@@ -126,6 +127,10 @@ function drawCheck(check) {
     ...(check.left_out ? [figure("标签不学习", check.left_out)] : []), ...(check.unplaced ? [figure("地点不在文字里", check.unplaced)] : []),
   );
   element("check-problems").replaceChildren(...check.first_problems.map(([row, sentence]) => node("li", "", `第 ${row} 行：${sentence}`)));
+  const copies = check.copies.map(({ row, count, labels, text }) => `第 ${row} 行的话在文件里一字不差地出现 ${count} 次，${labels.map((one) => `标成“${one.name}” ${one.count} 次`).join("，")}：${text}`);
+  // A class may hide behind a label that nobody has explained yet.
+  const named = check.classes.some((one) => one.name !== "没有类别") && !check.unknown.some((one) => one.field === "category");
+  drawDoubts([...(named ? check.doubts : []), ...copies], named ? check.no_rows : []);
   const most = Math.max(1, ...check.classes.map((one) => one.count));
   element("classes").replaceChildren(...check.classes.map(({ name, count }) => {
     const row = node("div", "class-row");
@@ -135,6 +140,13 @@ function drawCheck(check) {
     row.append(node("span", "", name), meter, node("span", "", String(count)));
     return row;
   }));
+}
+
+function drawDoubts(doubts, noRows) {
+  element("doubts").hidden = doubts.length === 0;
+  element("doubts").replaceChildren(...doubts.map((sentence) => node("li", "", sentence)));
+  element("no-rows").hidden = noRows.length === 0;
+  element("no-rows").textContent = `一条也没有的类别：${noRows.join("、")}。`;
 }
 
 // -- labels -----------------------------------------------------------------------------------------------------------
