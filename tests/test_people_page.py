@@ -279,3 +279,8 @@ def test_nothing_can_be_taken_out_of_the_audit(admin: Person, services: Services
         assert admin.browser.request(method, f"{admin.site}/studio/audit", timeout=30).status_code in (400, 405)
     with services.engine.connect() as connection:
         assert connection.execute(select(func.count()).select_from(audit_log)).scalar_one() == before
+
+
+def test_sandbox_tells_an_account_of_one_district_why_it_stays_closed(person: Callable[..., Person]) -> None:
+    answer = person("agent").get("/sandbox")
+    assert answer.status_code == 403 and "要不限区县、可看保密件" in answer.text

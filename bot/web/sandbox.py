@@ -71,6 +71,10 @@ class Card:
         return " ".join(filter(None, (reporter.get("name"), reporter.get("phone")))) or "未留姓名"
 
 
+NOT_HERE = "模拟派单箱里有居民的信息，只能在运行本服务的电脑上打开。"
+NOT_YOURS = "模拟派单箱里有全市居民的信息，登录的账号要不限区县、可看保密件才能打开。"
+
+
 def create_blueprint(services: Services, *, may_open: Callable[[], bool] | None = None) -> Blueprint:
     """Register only when settings.sandbox. `may_open` decides on the current request; without it only this machine may."""
     blueprint = Blueprint("sandbox", __name__, template_folder="templates")
@@ -81,7 +85,7 @@ def create_blueprint(services: Services, *, may_open: Callable[[], bool] | None 
         g.nonce = secrets.token_urlsafe(16)  # the page's own style and script; everything else comes from files
         if allowed():
             return None
-        problem = "模拟派单箱里有居民的信息，只能在运行本服务的电脑上打开。"
+        problem = NOT_YOURS if comes_from_this_machine() else NOT_HERE
         return render_template("sandbox.html", problem=problem, cards=[], nonce=g.nonce), 403
 
     @blueprint.after_request
