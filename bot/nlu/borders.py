@@ -174,11 +174,13 @@ def alike(first: Floats, second: Floats) -> float:
 
 def apart(first: Floats, second: Floats, counts: tuple[int, int]) -> float:
     """How little the likely fields of two runs of words overlap, 0..1."""
-    scores = np.stack((first, second))
-    sharp = SHARP / np.sqrt(np.maximum(counts, 4))
-    fields = np.exp((scores - scores.max(axis=1, keepdims=True)) * sharp[:, None])
-    shares = fields.sum(axis=1)
-    return 1.0 - float(np.sqrt(fields[0] * fields[1]).sum() / np.sqrt(shares[0] * shares[1]))
+    (p, q) = (_posterior(scores, count) for scores, count in zip((first, second), counts))
+    return 1.0 - float(np.sqrt(p * q).sum())
+
+
+def _posterior(scores: Floats, count: int) -> Floats:
+    sharp = np.exp((scores - scores.max()) * (SHARP / np.sqrt(max(count, 4))))
+    return sharp / sharp.sum()  # type: ignore[no-any-return]
 
 
 NAMES = (
