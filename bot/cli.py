@@ -17,6 +17,7 @@ from bot.catalogue import CatalogueError
 from bot.city_rules import RulesFollower
 from bot.cores import core_count, use_all_cores
 from bot.jobs import JobError, run_job
+from bot.listening import open_sockets
 from bot.logs import set_up_logging
 from bot.models import (
     ModelError,
@@ -115,9 +116,12 @@ def _services() -> Services:
 
 
 def _serve(_options: argparse.Namespace) -> None:
+    settings = settings_from_environment()
+    sockets = open_sockets(settings.host, settings.port)
+
     import webhook
 
-    webhook.serve(settings_from_environment())
+    webhook.serve(settings, sockets)
 
 
 def _train(options: argparse.Namespace) -> None:
