@@ -3,20 +3,15 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from bot.listening import open_sockets
 from bot.logs import set_up_logging
-from bot.settings import Settings, settings_from_environment
 
-if __name__ == "__main__":  # before the imports below, some of which warn, and which take seconds
-    set_up_logging()
-    given = settings_from_environment()
-    opened = open_sockets(given.host, given.port)
+if __name__ == "__main__":
+    set_up_logging()  # before the imports below, some of which warn
 
 import requests
 import waitress
@@ -38,6 +33,7 @@ from bot.outbox import Relay, build_transport
 from bot.review_index import ReviewIndex
 from bot.reviews import Reviews
 from bot.services import Services, build_services, install_services
+from bot.settings import Settings, settings_from_environment
 from bot.web import (
     STATIC,
     TEMPLATES,
@@ -242,22 +238,22 @@ def add_operations(app: Flask, services: Services, metrics: Metrics, assistant: 
         return Response(metrics.render(), mimetype="text/plain; version=0.0.4")
 
 
-def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
-    """Blocks until interrupted. `sockets` listen already."""
+def serve(settings: Settings) -> None:
+    """Blocks until interrupted."""
     if not settings.rasa_url:  # with Rasa elsewhere this process only waits
         keep_to_one_core()
     app = create_app(settings)
     logger.info("http://%s:%d/chat takes messages; answers come as soon as the model is loaded", settings.host, settings.port)
     if settings.sandbox:
         logger.info("no DISPATCH_URL is set: the sandbox inbox is at http://%s:%d/sandbox", settings.host, settings.port)
-    listen(app, sockets)
+    listen(app, settings)
 
 
-def listen(app: Flask, sockets: Sequence[socket.socket]) -> None:
+def listen(app: Flask, settings: Settings) -> None:
     """Answers requests until interrupted."""
     background.settle_memory()
-    waitress.serve(app, sockets=sockets, threads=THREADS, ident=None, max_request_body_size=MAX_REQUEST)
+    waitress.serve(app, host=settings.host, port=settings.port, threads=THREADS, ident=None, max_request_body_size=MAX_REQUEST)
 
 
 if __name__ == "__main__":
-    serve(given, opened)
+    serve(settings_from_environment())

@@ -17,7 +17,6 @@ from bot.catalogue import CatalogueError
 from bot.city_rules import RulesFollower
 from bot.cores import core_count, use_all_cores
 from bot.jobs import JobError, run_job
-from bot.listening import open_sockets
 from bot.logs import set_up_logging
 from bot.models import (
     ModelError,
@@ -116,12 +115,9 @@ def _services() -> Services:
 
 
 def _serve(_options: argparse.Namespace) -> None:
-    settings = settings_from_environment()
-    sockets = open_sockets(settings.host, settings.port)
-
     import webhook
 
-    webhook.serve(settings, sockets)
+    webhook.serve(settings_from_environment())
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -1,7 +1,6 @@
 """A service that starts again: messages are taken in while its model loads, and a model that cannot be opened ends it."""
 from __future__ import annotations
 
-import socket
 import sys
 import threading
 import time
@@ -65,32 +64,3 @@ def test_who_needs_the_model_waits_for_it() -> None:
     may_open.set()
     asking.join(30)
     assert asked and opened.wait(30) and late.serving_model() == ScriptedAssistant().serving_model()
-
-
-def test_who_calls_while_the_service_starts_waits_in_line(start: Callable[[Path], Process]) -> None:
-    service = start(PROJECT_ROOT / "models")
-    try:
-        service.launch()
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                connection = socket.create_connection(("127.0.0.1", service.port), timeout=60)
-                break
-            except ConnectionRefusedError:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-        with connection:
-            connection.settimeout(0.2)
-            connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
-            with pytest.raises(TimeoutError):  # what is heard at once would show that everything was loaded before
-                connection.recv(1)
-            connection.settimeout(60)
-            assert connection.recv(100).startswith(b"HTTP/1.0 200")
-    finally:
-        service.kill()
-
-
-def test_a_port_that_is_taken_is_told_at_once(start: Callable[[Path], Process]) -> None:
-    service = start(PROJECT_ROOT / "models")
-    with socket.create_server(("127.0.0.1", service.port)), pytest.raises(ServerError, match="Address already in use"):
-        service.start()

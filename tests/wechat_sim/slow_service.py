@@ -9,16 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bot.listening import open_sockets
+from bot.assistant import Bubble, Done, PreparedTurn, Turn, TurnResult
 from bot.logs import set_up_logging
 from bot.settings import settings_from_environment
-
-if __name__ == "__main__":  # as webhook.py does: the imports below take seconds
-    set_up_logging()
-    settings = settings_from_environment()
-    sockets = open_sockets(settings.host, settings.port)
-
-from bot.assistant import Bubble, Done, PreparedTurn, Turn, TurnResult
 from webhook import create_app, listen
 
 _THINKING = re.compile(r"想([0-9.]+)秒")
@@ -42,4 +35,6 @@ class SlowAssistant:
 
 
 if __name__ == "__main__":
-    listen(create_app(settings, assistant=SlowAssistant()), sockets)
+    set_up_logging()
+    settings = settings_from_environment()
+    listen(create_app(settings, assistant=SlowAssistant()), settings)
