@@ -161,7 +161,7 @@ def open_assistant(services: Services) -> Assistant:
     paths, started = models_to_serve(services), time.monotonic()
 
     def open_model() -> Assistant:
-        from bot.embedded import open_embedded  # takes seconds and 300 MB, so only where it is used
+        from bot.embedded import open_embedded  # takes seconds and 400 MB, so only where it is used
 
         return open_embedded(paths)
 

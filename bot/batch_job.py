@@ -33,8 +33,8 @@ def run_batch(job: JobRun) -> Mapping[str, Any]:
         table = open_table(upload.path)
         check_columns(table, upload.name)
     except ValueError as error:
-        raise JobError(f"这个文件读不了：{in_words(str(error))}。") from None
-    from bot.embedded import open_embedded  # takes seconds and 600 MB
+        raise JobError(f"这个文件读不了：{in_words(str(error)).replace(upload.path.name, upload.name)}。") from None
+    from bot.embedded import open_embedded  # takes seconds and 400 MB
 
     job.tell(0.0, "加载模型")
     assistant = open_embedded(models_to_serve(job.services))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -206,10 +206,10 @@ class Calls:
                 return True
             return self._load(connection, call_id).username == username
 
-    def take_next(self, username: str, first: Collection[str] = ()) -> str | None:
-        """The id of the call that has waited longest, now theirs: before that one of their own that is still open, then those in `first`."""
+    def take_next(self, username: str, first: Callable[[PhoneCall], bool] = lambda call: False) -> str | None:
+        """The id of the call that has waited longest, now theirs: before that one of their own that is still open, then what goes `first`."""
         waiting = [call for call in self.list_open(username) if call.username in (None, username)]
-        waiting.sort(key=lambda call: (call.username is None, call.id not in first, call.created_at))
+        waiting.sort(key=lambda call: (call.username is None, call.username is None and not first(call), call.created_at))
         return next((call.id for call in waiting if self.take(call.id, username)), None)
 
     # -- what a person sets ---------------------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def compare_model(
 
 def examine(services: Services, path: Path, items: Sequence[FrozenItem], tell: Callable[[float], None]) -> list[Answer]:
     """What the model in this archive reads of every item. Its memory is free again afterwards."""
-    from bot.embedded import EmbeddedAssistant  # takes seconds and 600 MB, so only where it is used
+    from bot.embedded import EmbeddedAssistant  # takes seconds and 400 MB, so only where it is used
 
     tell(0.0)
     assistant = EmbeddedAssistant(path)

@@ -222,7 +222,7 @@ def run_review_import(job: JobRun) -> Mapping[str, Any]:
     change_batch(job.services, batch.id, state=STAGING)
     job.tell(0.0, "读取各行")
     orders, outcome, problems = _fresh_orders(job.services, upload, Plan(plan["columns"]), most * READ_FOR_ONE)
-    from bot.embedded import open_embedded  # takes seconds and 600 MB
+    from bot.embedded import open_embedded  # takes seconds and 400 MB
     from bot.models import models_to_serve
 
     job.tell(0.05, "加载模型")

@@ -4,6 +4,7 @@ Facts are taken from the resident's own words or left empty; nothing is guessed 
 """
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -405,7 +406,7 @@ def title_of(petition: Petition) -> str:
     """What a person wrote, else at most 20 characters of the resident's own words: the clause that carries the most evidence."""
     if petition.title:
         return petition.title
-    best, best_score = "", -1.0
+    best, best_score = "", -math.inf
     where = str((petition.place or {}).get("text") or "")
     described = re.sub(f"{_LEADS_TO}{re.escape(where)}", _HERE, petition.description) if where else petition.description
     for clause in _CLAUSES.split(described):
@@ -416,7 +417,7 @@ def title_of(petition: Petition) -> str:
             continue
         score = sum(float(span["weight"]) for span in petition.evidence if str(span["text"]) in cleaned) + min(len(cleaned), 12) / 100
         score -= bool(MAY_COME_OF_IT.search(cleaned))
-        if not best or score > best_score:
+        if score > best_score:
             best, best_score = cleaned, score
     return (mask(best) or "居民反映事项")[:MAX_TITLE]
 

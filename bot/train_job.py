@@ -180,7 +180,7 @@ def _copied(annotations: Sequence[Annotation], named: Mapping[str, str], names: 
 
 def _readings(annotations: Sequence[Annotation], services: Services, job: JobRun) -> list[Reading]:
     """The serving model's reading of some rows of each import; the same ones each time."""
-    from bot.embedded import EmbeddedAssistant  # takes seconds and 600 MB, so only where it is used
+    from bot.embedded import EmbeddedAssistant  # takes seconds and 400 MB, so only where it is used
 
     groups: defaultdict[str, list[Annotation]] = defaultdict(list)
     for row in annotations:

@@ -112,7 +112,9 @@ class Vectorizer:
         vectorizer = cls({token: number for number, token in enumerate(kept)}, idf)
         owners = np.repeat(np.arange(len(counted)), [len(numbers) for numbers, _ in counted])
         counts = np.concatenate([own for _, own in counted]) if counted else np.empty(0, np.int64)
-        matrix = vectorizer._weigh(new[found], counts, owners, len(counted))
+        numbers = new[found]
+        known = numbers >= 0
+        matrix = vectorizer._rows(numbers[known], counts[known], owners[known], len(counted))
         matrix.sort_indices()
         return vectorizer, matrix
 
@@ -125,7 +127,7 @@ class Vectorizer:
         """Column numbers in order and L2-normalised weights of one text."""
         found = np.fromiter(map(self.vocabulary.get, tokens, repeat(-1)), np.int32, len(tokens))
         numbers, counts = np.unique(found[found >= 0], return_counts=True)
-        weights = (1.0 + np.log(counts.astype(np.float32))) * self.idf[numbers]
+        weights = self._weigh(numbers, counts)
         length = np.sqrt((weights**2).sum(dtype=np.float64))
         return numbers, (weights / length).astype(np.float32)
 
@@ -137,15 +139,18 @@ class Vectorizer:
         known = numbers >= 0
         cells, counts = np.unique(owners[known] * width + numbers[known], return_counts=True)
         owners, numbers = np.divmod(cells, max(width, 1))
-        return self._weigh(numbers.astype(np.int32), counts, owners, len(sizes))
+        return self._rows(numbers.astype(np.int32), counts, owners, len(sizes))
 
-    def _weigh(
+    def _weigh(self, numbers: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Of tokens that a text has so often, before its row is brought to length 1."""
+        weights: npt.NDArray[np.float32] = (1.0 + np.log(counts.astype(np.float32))) * self.idf[numbers]
+        return weights
+
+    def _rows(
         self, numbers: npt.NDArray[np.int32], counts: npt.NDArray[np.int64], owners: npt.NDArray[np.int64], documents: int
     ) -> csr_matrix:
-        """Rows of so many texts from the tokens each of them has; tokens that are not in the vocabulary have the number -1."""
-        known = numbers >= 0
-        numbers, owners = numbers[known], owners[known]
-        weights = (1.0 + np.log(counts[known].astype(np.float32))) * self.idf[numbers]
+        """Rows of so many texts from the tokens of the vocabulary that each of them has."""
+        weights = self._weigh(numbers, counts)
         lengths = np.sqrt(np.bincount(owners, weights**2, minlength=documents))
         ends = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=documents))])
         return csr_matrix(((weights / lengths[owners]).astype(np.float32), numbers, ends), shape=(documents, len(self.vocabulary)))

@@ -262,10 +262,14 @@ def _view(services: Services, batch: Row) -> dict[str, Any]:
 def _name_classes(check: dict[str, Any], services: Services) -> None:
     """Codes become what people call them; which first levels have no row is as telling as which have."""
     counts, names = check["classes"], first_level_names(services)
-    check["classes"] = [{"name": names.get(code, "没有类别"), "count": count} for code, count in counts.items()]
+    check["classes"] = _named(counts, names)
     check["no_rows"] = [name for code, name in sorted(names.items()) if code not in counts]
     for one in check["copies"]:
-        one["labels"] = [{"name": names.get(code, "没有类别"), "count": count} for code, count in one["labels"].items()]
+        one["labels"] = _named(one["labels"], names)
+
+
+def _named(counts: Mapping[str, int], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [{"name": names.get(code, "没有类别"), "count": count} for code, count in counts.items()]
 
 
 def job_view(job: Job) -> dict[str, Any]:
